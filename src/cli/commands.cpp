@@ -1,0 +1,13 @@
+#include "cli/commands.hpp"
+
+#include "cli/options.hpp"
+
+namespace spillway::cli {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> table = {
+  };
+  return table;
+}
+
+}  // namespace spillway::cli

@@ -1,0 +1,392 @@
+#include "cli/options.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <numeric>
+#include <sstream>
+
+#include "core/error.hpp"
+#include "core/time.hpp"
+
+namespace po = boost::program_options;
+
+namespace spillway::cli {
+namespace {
+
+// One configuration key: how it is read and printed.
+struct Key {
+  std::string name;  // "gate.open-below"
+  std::string help;
+  std::function<void(Config&, const std::string&)> set;  // throws std::invalid_argument with what was expected
+  std::function<std::string(const Config&)> get;         // empty: not set
+};
+
+[[noreturn]] void expected(const std::string& what) { throw std::invalid_argument(what); }
+
+double read_number(const std::string& text) {
+  try {
+    std::size_t used = 0;
+    const double value = std::stod(text, &used);
+    if (used == text.size()) return value;
+  } catch (const std::logic_error&) {
+  }
+  expected("a number");
+}
+
+std::int64_t read_integer(const std::string& text) {
+  try {
+    std::size_t used = 0;
+    const std::int64_t value = std::stoll(text, &used);
+    if (used == text.size()) return value;
+  } catch (const std::logic_error&) {
+  }
+  expected("a whole number");
+}
+
+// How a value of each type is read and printed. Durations are doubles read by duration_key().
+void read(std::string& value, const std::string& text) { value = text; }
+void read(double& value, const std::string& text) { value = read_number(text); }
+void read(std::optional<double>& value, const std::string& text) { value = read_number(text); }
+void read(std::int64_t& value, const std::string& text) { value = read_integer(text); }
+void read(int& value, const std::string& text) {
+  const std::int64_t wide = read_integer(text);
+  value = static_cast<int>(wide);
+  if (value != wide) expected("a whole number below 2^31");
+}
+void read(std::uint64_t& value, const std::string& text) {
+  const std::int64_t wide = read_integer(text);
+  if (wide < 0) expected("a whole number, not negative");
+  value = static_cast<std::uint64_t>(wide);
+}
+void read(bool& value, const std::string& text) {
+  if (text == "on" || text == "true" || text == "yes" || text == "1")
+    value = true;
+  else if (text == "off" || text == "false" || text == "no" || text == "0")
+    value = false;
+  else
+    expected("on or off");
+}
+void read(std::vector<std::string>& value, const std::string& text) {
+  value.clear();
+  std::stringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');) {
+    const auto first = part.find_first_not_of(" \t");
+    if (first == std::string::npos) continue;
+    value.push_back(part.substr(first, part.find_last_not_of(" \t") - first + 1));
+  }
+}
+
+std::string print(const std::string& value) { return value; }
+std::string print(double value) { return fmt::format("{}", value); }
+std::string print(const std::optional<double>& value) { return value ? print(*value) : ""; }
+std::string print(std::int64_t value) { return fmt::format("{}", value); }
+std::string print(int value) { return fmt::format("{}", value); }
+std::string print(std::uint64_t value) { return fmt::format("{}", value); }
+std::string print(bool value) { return value ? "on" : "off"; }
+std::string print(const std::vector<std::string>& value) { return fmt::format("{}", fmt::join(value, ",")); }
+
+template <class Section, class Value>
+Key key(const char* name, Section Config::*section, Value Section::*member, const char* help) {
+  return {name, help, [=](Config& c, const std::string& text) { read(c.*section.*member, text); },
+          [=](const Config& c) { return print(c.*section.*member); }};
+}
+
+template <class Section>
+Key duration_key(const char* name, Section Config::*section, double Section::*member, const char* help) {
+  return {name, help,
+          [=](Config& c, const std::string& text) {
+            const auto seconds = parse_duration(text);
+            if (!seconds || *seconds < 0) expected("a duration such as 90s, 15m or 2h");
+            c.*section.*member = *seconds;
+          },
+          [=](const Config& c) { return format_duration(c.*section.*member); }};
+}
+
+const std::vector<Key>& keys() {
+  using C = Config;
+  static const std::vector<Key> table = {
+      key("model.depth", &C::model, &ModelConfig::depth, "layers; width and heads follow (nanochat's dN presets)"),
+      key("model.layers", &C::model, &ModelConfig::layers, "layers, instead of depth"),
+      key("model.width", &C::model, &ModelConfig::width, "width, instead of 64 x depth"),
+      key("model.heads", &C::model, &ModelConfig::heads, "attention heads, instead of width/128 rounded up"),
+      key("model.vocab", &C::model, &ModelConfig::vocab, "vocabulary size; 0: from the data"),
+      key("model.sequence", &C::model, &ModelConfig::sequence, "sequence length in tokens"),
+      key("model.scalars", &C::model, &ModelConfig::scalars, "learned residual scalars: on or off"),
+      key("data.dir", &C::data, &DataConfig::dir, "folder with token shards train_*.bin and val_*.bin"),
+      key("train.device", &C::train, &TrainConfig::device, "cpu or cuda"),
+      key("train.steps", &C::train, &TrainConfig::steps, "optimizer steps of the whole run, all sites together"),
+      key("train.tokens-per-step", &C::train, &TrainConfig::tokens_per_step, "tokens of one optimizer step"),
+      key("train.micro-batch", &C::train, &TrainConfig::micro_batch,
+          "sequences per rank and forward pass; 0: as many as one step needs"),
+      key("train.seed", &C::train, &TrainConfig::seed, "seed of initialization and data order"),
+      key("train.threads", &C::train, &TrainConfig::threads, "threads per rank; 0: OMP_NUM_THREADS or all cores"),
+      key("train.log-every", &C::train, &TrainConfig::log_every, "steps between progress lines"),
+      key("train.val-every", &C::train, &TrainConfig::val_every, "steps between validations; 0: never"),
+      key("train.val-tokens", &C::train, &TrainConfig::val_tokens, "held-out tokens of one validation"),
+      duration_key("train.checkpoint-every", &C::train, &TrainConfig::checkpoint_every_s,
+                   "real time between checkpoints; 0: only at suspend and end"),
+      key("train.resume", &C::train, &TrainConfig::resume, "auto (newest valid checkpoint), never, or a file"),
+      key("train.stop-after", &C::train, &TrainConfig::stop_after,
+          "suspend after this many steps of this process; 0: no limit"),
+      key("train.deterministic", &C::train, &TrainConfig::deterministic, "bit-identical repeats on CUDA: on or off"),
+      key("optim.muon-lr", &C::optim, &OptimConfig::muon_lr, "learning rate of Muon (block matrices)"),
+      key("optim.embedding-lr", &C::optim, &OptimConfig::embedding_lr, "AdamW, wte, at width 768"),
+      key("optim.unembedding-lr", &C::optim, &OptimConfig::unembedding_lr, "AdamW, lm_head, at width 768"),
+      key("optim.lambda-r-lr", &C::optim, &OptimConfig::lambda_r_lr, "AdamW, resid_lambdas"),
+      key("optim.lambda-0-lr", &C::optim, &OptimConfig::lambda_0_lr, "AdamW, x0_lambdas"),
+      key("optim.weight-decay", &C::optim, &OptimConfig::weight_decay, "cautious weight decay of Muon, at 12 layers"),
+      key("optim.cooldown", &C::optim, &OptimConfig::cooldown, "last part of the steps with falling learning rate"),
+      key("optim.momentum-warmup", &C::optim, &OptimConfig::momentum_warmup,
+          "steps over which Muon's momentum rises from 0.85 to 0.95"),
+      key("site.name", &C::site, &SiteConfig::name, "this site's name; selects the section [site.NAME]"),
+      key("site.ranks", &C::site, &SiteConfig::ranks, "MPI ranks that `spillway local` starts for the site"),
+      key("site.train-power", &C::site, &SiteConfig::train_power_w, "declared power while training, W"),
+      key("site.idle-power", &C::site, &SiteConfig::idle_power_w, "declared power while waiting, W"),
+      key("site.pue", &C::site, &SiteConfig::pue, "power usage effectiveness of the site"),
+      key("signal.file", &C::signal, &SignalConfig::file, "file with the grid signal"),
+      key("signal.region", &C::signal, &SignalConfig::region, "region (column) of the signal"),
+      key("signal.format", &C::signal, &SignalConfig::format, "auto, or the name of a format"),
+      key("signal.timezone", &C::signal, &SignalConfig::timezone, "zone of stamps that carry none, e.g. UTC"),
+      key("gate.open-below", &C::gate, &GateConfig::open_below, "a window opens where the signal is below this"),
+      key("gate.close-above", &C::gate, &GateConfig::close_above, "and closes above this; default: open-below"),
+      key("gate.percentile", &C::gate, &GateConfig::percentile, "open-below as this percentile of the signal"),
+      duration_key("gate.min-length", &C::gate, &GateConfig::min_length_s, "shorter windows are left out"),
+      duration_key("gate.grace", &C::gate, &GateConfig::grace_s, "stay open this long after the signal closes"),
+      key("clock.mode", &C::clock, &ClockConfig::mode, "real or replay"),
+      key("clock.start", &C::clock, &ClockConfig::start, "replay: first instant, ISO 8601"),
+      key("clock.speed", &C::clock, &ClockConfig::speed, "replay: simulated seconds per second"),
+      key("federation.hub", &C::federation, &FederationConfig::hub, "HOST:PORT of the hub; empty: train alone"),
+      key("federation.interface", &C::federation, &FederationConfig::interface,
+          "network interface of the inter-site traffic"),
+      key("federation.port-min", &C::federation, &FederationConfig::port_min, "first TCP port of the gateways"),
+      key("federation.port-count", &C::federation, &FederationConfig::port_count, "number of those ports"),
+      duration_key("federation.round-length", &C::federation, &FederationConfig::round_length_s,
+                   "real time of local training between two averages"),
+      key("federation.round-steps", &C::federation, &FederationConfig::round_steps, "and at most so many local steps"),
+      duration_key("federation.round-deadline", &C::federation, &FederationConfig::round_deadline_s,
+                   "real time to wait for all members of a round"),
+      key("federation.lease-steps", &C::federation, &FederationConfig::lease_steps,
+          "steps' worth of data that a site leases at a time"),
+      key("federation.outer-lr", &C::federation, &FederationConfig::outer_lr, "outer (DiLoCo) learning rate"),
+      key("federation.outer-momentum", &C::federation, &FederationConfig::outer_momentum, "outer Nesterov momentum"),
+      key("federation.average-last", &C::federation, &FederationConfig::average_last,
+          "last part of the steps, merged by plain average"),
+      duration_key("federation.heartbeat", &C::federation, &FederationConfig::heartbeat_s, "time between heartbeats"),
+      duration_key("federation.lost-after", &C::federation, &FederationConfig::lost_after_s,
+                   "a peer silent for this long is lost"),
+      duration_key("federation.exchange-deadline", &C::federation, &FederationConfig::exchange_deadline_s,
+                   "an exchange without progress for this long fails"),
+      key("run.dir", &C::run, &RunConfig::dir, "folder of the run: checkpoints, journal, logs"),
+      key("local.sites", &C::local, &LocalConfig::sites, "names of the sites, separated by commas"),
+      duration_key("local.suspend-lead", &C::local, &LocalConfig::suspend_lead_s,
+                   "real time before a window's close at which a site is told to suspend"),
+      duration_key("local.start-lead", &C::local, &LocalConfig::start_lead_s,
+                   "real time before a window's opening at which a site's job is started"),
+      key("local.text", &C::local, &LocalConfig::text, "text file to tokenize into data.dir where that is empty"),
+  };
+  return table;
+}
+
+const Key* find_key(const std::string& name) {
+  for (const Key& candidate : keys())
+    if (candidate.name == name) return &candidate;
+  return nullptr;
+}
+
+// Levenshtein distance, to suggest the key that was meant.
+std::size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = row[0]++;
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({row[j] + 1, row[j + 1] + 1, replaced});
+    }
+  }
+  return row.back();
+}
+
+[[noreturn]] void fail_unknown(const std::string& name, const std::string& where,
+                               const std::vector<std::string>& known) {
+  const auto nearest = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
+    return edit_distance(name, a) < edit_distance(name, b);
+  });
+  fail(ExitCode::usage, "{}: unknown key '{}'; did you mean '{}'?", where, name, *nearest);
+}
+
+std::vector<std::string> known_names(const CommandSpec& spec, bool command_line) {
+  std::vector<std::string> names;
+  for (const Key& k : keys()) names.push_back(k.name);
+  if (command_line) {
+    for (const auto& [alias, target] : spec.aliases) names.push_back(alias);
+    for (const auto& option : spec.options.options()) names.push_back(option->long_name());
+    names.insert(names.end(), {"config", "help", "print-config"});
+  }
+  return names;
+}
+
+struct Assignment {
+  std::string key, value, where;
+};
+
+void apply(Config& config, const Assignment& assignment) {
+  const Key* target = find_key(assignment.key);
+  SPILLWAY_CHECK(target != nullptr);
+  try {
+    target->set(config, assignment.value);
+  } catch (const std::invalid_argument& error) {
+    fail(ExitCode::usage, "{}: {} = '{}': expected {}", assignment.where, assignment.key, assignment.value,
+         error.what());
+  }
+}
+
+// "site.<name>.<key>": a value for one site only. Returns {site, key}; the key is one of `site.` or a full name.
+std::optional<std::pair<std::string, std::string>> split_site_key(const std::string& name) {
+  if (name.rfind("site.", 0) != 0) return std::nullopt;
+  const auto dot = name.find('.', 5);
+  if (dot == std::string::npos) return std::nullopt;
+  const std::string rest = name.substr(dot + 1);
+  return std::pair(name.substr(5, dot - 5), rest.find('.') == std::string::npos ? "site." + rest : rest);
+}
+
+std::vector<Assignment> read_file(const CommandSpec& spec, const std::string& path) {
+  std::ifstream stream(path);
+  if (!stream) fail(ExitCode::usage, "--config {}: cannot be read: check the path and its permissions", path);
+  std::vector<Assignment> result;
+  try {
+    const auto parsed = po::parse_config_file(stream, po::options_description(), true);
+    for (const auto& option : parsed.options) {
+      std::string name = option.string_key;
+      if (const auto site = split_site_key(name)) name = site->second;
+      if (!find_key(name)) fail_unknown(option.string_key, path, known_names(spec, false));
+      result.push_back({option.string_key, option.value.empty() ? "" : option.value.back(), path});
+    }
+  } catch (const po::error& error) {
+    fail(ExitCode::usage, "--config {}: {}", path, error.what());
+  }
+  return result;
+}
+
+std::string to_ini(const Config& config) {
+  std::string text, section;
+  for (const Key& k : keys()) {
+    const std::string value = k.get(config);
+    const std::string own = k.name.substr(0, k.name.find('.'));
+    if (own != section) text += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", own);
+    section = own;
+    text += fmt::format("{}{} = {}\n", value.empty() ? "# " : "", k.name.substr(own.size() + 1), value);
+  }
+  return text;
+}
+
+void print_help(const CommandSpec& spec) {
+  std::cout << "usage: " << spec.usage << "\n" << spec.summary << "\n\n" << spec.options;
+  std::cout << "  --config FILE         configuration file (INI)\n"
+               "  --print-config        print the resolved configuration and exit\n"
+               "  --help                this text\n";
+  if (!spec.aliases.empty()) {
+    std::cout << "\nShort names:\n";
+    for (const auto& [alias, target] : spec.aliases) std::cout << fmt::format("  --{:<20} = --{}\n", alias, target);
+  }
+  const Config defaults;
+  std::cout << "\nConfiguration keys (in the file under [section]):\n";
+  for (const Key& k : keys()) {
+    const std::string section = k.name.substr(0, k.name.find('.'));
+    if (std::find(spec.sections.begin(), spec.sections.end(), section) == spec.sections.end()) continue;
+    const std::string value = k.get(defaults);
+    std::cout << fmt::format("  --{:<30} {}{}\n", k.name, k.help, value.empty() ? "" : " [" + value + "]");
+  }
+}
+
+// The assignments of file and command line, and the option values of the command itself in `values`.
+struct Parsed {
+  std::vector<Assignment> file, command_line;
+  bool help = false, print_config = false;
+};
+
+Parsed collect(CommandSpec& spec, const std::vector<std::string>& arguments, po::variables_map* values) {
+  po::options_description all;
+  all.add(spec.options);
+  all.add_options()("config", po::value<std::string>())("help", "")("print-config", "");
+  for (const auto& [alias, target] : spec.aliases) all.add_options()(alias.c_str(), po::value<std::string>());
+  for (const Key& k : keys()) all.add_options()(k.name.c_str(), po::value<std::string>());
+  Parsed result;
+  try {
+    const auto style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+    auto parsed = po::command_line_parser(arguments)
+                      .options(all)
+                      .positional(spec.positional)
+                      .style(style)
+                      .allow_unregistered()
+                      .run();
+    for (const auto& option : parsed.options)
+      if (option.unregistered) fail_unknown(option.string_key, "command line", known_names(spec, true));
+    for (const auto& option : parsed.options) {
+      if (option.string_key.empty() || option.position_key >= static_cast<int>(spec.positional.max_total_count()))
+        fail(ExitCode::usage, "unexpected argument '{}'; see spillway {} --help",
+             option.value.empty() ? "" : option.value.front(), spec.name);
+      const auto alias = spec.aliases.find(option.string_key);
+      const std::string name = alias == spec.aliases.end() ? option.string_key : alias->second;
+      if (name == "help") result.help = true;
+      if (name == "print-config") result.print_config = true;
+      if (name == "config")
+        for (auto& assignment : read_file(spec, option.value.at(0))) result.file.push_back(std::move(assignment));
+      if (find_key(name)) result.command_line.push_back({name, option.value.at(0), "command line"});
+    }
+    if (!result.help) {
+      po::store(parsed, *values);
+      po::notify(*values);
+    }
+  } catch (const po::error& error) {
+    fail(ExitCode::usage, "spillway {}: {}; see --help", spec.name, error.what());
+  }
+  return result;
+}
+
+Config resolve(const Parsed& parsed, std::optional<std::string> site) {
+  Config config;
+  for (const auto& assignment : parsed.file)
+    if (!split_site_key(assignment.key)) apply(config, assignment);
+  if (!site) {
+    for (const auto& assignment : parsed.command_line)
+      if (assignment.key == "site.name") site = assignment.value;
+  }
+  if (site) config.site.name = *site;
+  for (const auto& assignment : parsed.file) {
+    const auto split = split_site_key(assignment.key);
+    if (split && split->first == config.site.name) apply(config, {split->second, assignment.value, assignment.where});
+  }
+  for (const auto& assignment : parsed.command_line)
+    if (!site || assignment.key != "site.name") apply(config, assignment);
+  config.resolved = to_ini(config);
+  return config;
+}
+
+}  // namespace
+
+std::optional<Config> parse(CommandSpec& spec, const std::vector<std::string>& arguments) {
+  po::variables_map values;
+  const Parsed parsed = collect(spec, arguments, &values);
+  if (parsed.help) {
+    print_help(spec);
+    return std::nullopt;
+  }
+  Config config = resolve(parsed, std::nullopt);
+  if (parsed.print_config) {
+    std::cout << config.resolved;
+    return std::nullopt;
+  }
+  return config;
+}
+
+Config parse_for_site(CommandSpec& spec, const std::vector<std::string>& arguments, const std::string& site) {
+  po::variables_map values;
+  return resolve(collect(spec, arguments, &values), site);
+}
+
+}  // namespace spillway::cli

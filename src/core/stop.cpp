@@ -1,0 +1,36 @@
+#include "core/stop.hpp"
+
+#include <atomic>
+#include <csignal>
+
+namespace spillway {
+namespace {
+
+std::atomic<int> received{0};
+static_assert(std::atomic<int>::is_always_lock_free, "the handler needs a lock-free flag");
+
+void on_signal(int signal_number) {
+  const int before = received.exchange(signal_number);
+  // Batch systems repeat SIGUSR1 and SIGTERM as a matter of course; only a person repeats SIGINT, and means it.
+  if (before == SIGINT && signal_number == SIGINT) {
+    std::signal(signal_number, SIG_DFL);
+    std::raise(signal_number);
+  }
+}
+
+}  // namespace
+
+void install_stop_handlers() {
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  for (const int signal_number : {SIGUSR1, SIGTERM, SIGINT}) sigaction(signal_number, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);  // a dead peer is an error of write(), not the end of the process
+}
+
+int stop_signal() { return received.load(); }
+
+void request_stop(int signal_number) { received.store(signal_number); }
+
+}  // namespace spillway

@@ -1,0 +1,16 @@
+// Requests to stop, from outside: SIGUSR1 (the window closes), SIGTERM and SIGINT.
+#pragma once
+
+namespace spillway {
+
+// Installs the handlers. Call before MPI_Init, so that mpirun's forwarded signals meet them.
+// A second SIGINT ends the process at once.
+void install_stop_handlers();
+
+// The signal that asked this process to stop, or 0.
+int stop_signal();
+
+// As if the signal had arrived; for the gate's close and for tests.
+void request_stop(int signal_number);
+
+}  // namespace spillway
