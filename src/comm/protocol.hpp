@@ -1,0 +1,207 @@
+// The control protocol between hub and members (sites, the vault, observers), and between a site's leader and
+// its courier.
+//
+// One JSON object per line over TCP (hub ↔ courier) or a socket pair (courier ↔ leader). The courier relays
+// what concerns rounds and data, and itself acts on what concerns epochs (gateways). Lines are at most
+// kMaxLine bytes.
+//
+//   epoch   a membership of gateways that share one MPI communicator; a change of membership makes a new
+//   epoch round   local training of all members of an epoch on one committed model version, ended by one
+//   merge version number of the committed model: 0 is the initialization from the seed; each committed round
+//   adds one
+//
+//   member                                   hub
+//   hello ─────────────────────────────────▶ (or refuse)
+//          ◀─────────────────────────────── welcome
+//   lease_request ─────────────────────────▶
+//          ◀─────────────────────────────── lease
+//          ◀─────────────────────────────── epoch         courier starts its gateway
+//   formed ────────────────────────────────▶
+//          ◀─────────────────────────────── sync          members behind the newest version receive it
+//   synced ────────────────────────────────▶
+//          ◀─────────────────────────────── finish        end the round at the next step boundary
+//   ready ─────────────────────────────────▶
+//          ◀─────────────────────────────── go            gateways exchange; leaders compute the candidate
+//   done (hash of the candidate) ──────────▶              all equal → journal, fsync
+//          ◀─────────────────────────────── commit
+//          ◀─────────────────────────────── stop | abort  the epoch ends, planned | by failure
+//   stopped | fail ────────────────────────▶
+//   window, heartbeat, bye ────────────────▶ ◀─ heartbeat, outcome, complete, status
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "core/clock.hpp"
+
+namespace spillway {
+
+inline constexpr int kProtocolVersion = 1;
+inline constexpr std::size_t kMaxLine = 1 << 20;
+
+using BlockRanges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // half-open, ordered, disjoint
+
+// The committed model as all members agree on it.
+struct CommittedModel {
+  std::int64_t version = 0;
+  std::int64_t blocks = 0;  // optimizer steps' worth of data merged so far = global step of the schedules
+  std::string hash;         // xxh3-128, hex, over parameters and outer velocity; empty for version 0
+};
+
+// --- member → hub
+// ----------------------------------------------------------------------------------------------------
+
+struct Hello {
+  int protocol = kProtocolVersion;
+  std::string member;    // the site's name; unique among live members
+  std::string role;      // "site", "vault" or "observer" (receives status only)
+  std::string run;       // digest of what all sites must share: model, data order, schedule, seed
+  bool open = false;     // window open: wants to train
+  CommittedModel model;  // what this member holds
+  BlockRanges consumed;  // blocks trained on since that version, not yet committed
+  BlockRanges leased;    // blocks leased and not yet trained on
+  std::int64_t doubt_epoch = 0, doubt_round = 0;  // an exchange was done but its commit not seen; 0: none
+};
+struct Window {  // the member's window opened, or closes: a planned leave ends the round early
+  bool open = false;
+  double closes_unix_s = 0;  // simulated; 0: unknown
+};
+struct LeaseRequest {
+  std::int64_t blocks = 0;
+};
+struct Ready {  // the member has ended its local round and written its contribution
+  std::int64_t round = 0, version = 0;
+  std::int64_t tokens = 0;  // trained in this round: the weight
+  BlockRanges consumed;
+};
+struct Formed {
+  std::int64_t epoch = 0;
+  double seconds = 0;
+};
+struct Synced {  // model received and checked
+  std::int64_t epoch = 0;
+  CommittedModel model;
+};
+struct Done {
+  std::int64_t epoch = 0, round = 0;
+  std::string hash;    // of the candidate version
+  double seconds = 0;  // of the exchange
+};
+struct Fail {
+  std::int64_t epoch = 0;
+  std::string reason;
+  std::string peer;  // whom this member suspects; may be empty
+};
+struct Stopped {
+  std::int64_t epoch = 0;
+};
+struct MemberHeartbeat {
+  std::map<std::string, bool> reach;  // TCP probes of the other couriers
+  nlohmann::json
+      progress;  // for display: state, step, loss, tokens_per_s, window_left_s, intensity_g_per_kwh …
+};
+struct Bye {  // leaving for good in this window; connection closes next
+  std::string reason;
+};
+
+// --- hub → member
+// ----------------------------------------------------------------------------------------------------
+
+struct Welcome {
+  ClockSpec clock;
+  CommittedModel committed;
+  bool complete = false;  // the run has reached its target
+  bool keep_local =
+      false;  // the uncommitted blocks named in hello were re-adopted: go on from the local state
+};
+struct Refuse {
+  int exit_code = 70;  // for the member's process
+  std::string reason;
+};
+struct Lease {  // may be empty: nothing left at the moment
+  BlockRanges blocks;
+};
+struct Epoch {
+  std::int64_t epoch = 0;
+  std::string name_server;           // URI of the epoch's ompi-server
+  std::vector<std::string> members;  // in rank order
+  int index = 0;                     // the receiver's rank
+};
+struct Sync {  // root sends parameters and velocity to the targets; others take no part
+  std::int64_t epoch = 0;
+  CommittedModel model;
+  int root = 0;
+  std::vector<int> targets;
+};
+struct Finish {
+  std::int64_t round = 0;
+};
+struct Go {
+  std::int64_t epoch = 0, round = 0;
+  std::string merge;            // "adopt" (root's parameters), "nesterov" or "average"
+  int root = 0;                 // adopt: whose parameters
+  std::vector<double> weights;  // per rank, sum 1; 0 for the vault
+  bool reset_velocity = false;  // entering federation: v = 0 first
+  CommittedModel next;          // version and blocks after the commit (hash still empty)
+};
+struct Commit {
+  std::int64_t epoch = 0, round = 0;
+  CommittedModel model;
+};
+struct Outcome {  // answer to a doubt in hello
+  std::int64_t epoch = 0, round = 0;
+  bool committed = false;
+};
+struct Stop {
+  std::int64_t epoch = 0;
+};
+struct Abort {
+  std::int64_t epoch = 0;
+  std::string reason;
+};
+struct Complete {
+  CommittedModel model;
+};
+struct HubHeartbeat {
+  ClockSpec clock;
+  std::map<std::string, std::string> peers;  // couriers to probe: name → address:port
+};
+struct Status {  // to observers, once a second and at every change: a JSON document for display
+  nlohmann::json snapshot;
+};
+
+// --- courier → leader only
+// -------------------------------------------------------------------------------------------
+
+struct Exchanged {  // the gateway has finished; the mailbox holds the result
+  std::int64_t epoch = 0, round = 0;
+  double seconds = 0;
+};
+struct Received {  // a sync has filled the mailbox
+  std::int64_t epoch = 0;
+  CommittedModel model;
+};
+struct HubLost {
+  std::string reason;
+};
+struct HubConnected {};
+
+using Message =
+    std::variant<Hello, Window, LeaseRequest, Ready, Formed, Synced, Done, Fail, Stopped, MemberHeartbeat,
+                 Bye, Welcome, Refuse, Lease, Epoch, Sync, Finish, Go, Commit, Outcome, Stop, Abort, Complete,
+                 HubHeartbeat, Status, Exchanged, Received, HubLost, HubConnected>;
+
+// One line without its newline.
+std::string encode(const Message& message);
+
+// Throws Error(bad_data) naming the field where a line is not a message: not JSON, unknown type, missing or
+// surplus field, wrong type, number out of range, list too long.
+Message decode(std::string_view line);
+
+}  // namespace spillway
