@@ -75,9 +75,10 @@ struct Window {  // the member's window opened, or closes: a planned leave ends 
 struct LeaseRequest {
   std::int64_t blocks = 0;
 };
-struct Ready {  // the member has ended its local round and written its contribution
-  std::int64_t round = 0, version = 0;
-  std::int64_t tokens = 0;  // trained in this round: the weight
+struct Ready {               // the member has ended its local round and written its contribution
+  std::int64_t round = 0;    // of Finish; 0 if the member ends its round without having been asked
+  std::int64_t version = 0;  // the committed version that the round began with
+  std::int64_t tokens = 0;   // trained in this round: the weight
   BlockRanges consumed;
 };
 struct Formed {
