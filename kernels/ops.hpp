@@ -28,7 +28,7 @@ inline constexpr float kRopeBase = 10000.0f;
   op_detail::name##_signature<Cpu, float> name;                  \
   op_detail::name##_signature<Cuda, bf16> name
 
-// --- Embedding -----------------------------------------------------------------------------------------------------
+// --- Embedding ---
 // x[r,:] = norm(wte[tokens[r],:]),  norm(v) = v·rstd,  rstd = 1/sqrt(mean(v²) + eps)
 // x: (rows, C)  rstd: (rows)  wte: (V, C)  tokens: (rows) in [0, V)
 SPILLWAY_OP(embedding_norm_forward, act* x, float* rstd, const std::int32_t* tokens, const act* wte, int rows, int C);
@@ -38,7 +38,7 @@ SPILLWAY_OP(embedding_norm_forward, act* x, float* rstd, const std::int32_t* tok
 SPILLWAY_OP(embedding_norm_backward, float* dwte, const act* dx, const act* x, const float* rstd,
             const std::int32_t* tokens, int rows, int C, int V);
 
-// --- Residual stream and RMS norm ------------------------------------------------------------------------------------
+// --- Residual stream and RMS norm ---
 // x[r,:] = λr·x[r,:] + λ0·x0[r,:] in place, then h = norm(x). Null lambdas: x stays (λr = 1, λ0 = 0).
 // x, x0, h: (rows, C)  rstd: (rows)  lambda_r, lambda_0: one float each, on the device
 SPILLWAY_OP(mix_norm_forward, act* h, float* rstd, act* x, const act* x0, const float* lambda_r, const float* lambda_0,
@@ -53,7 +53,7 @@ SPILLWAY_OP(mix_norm_backward, act* dx, act* dx0, float* dlambda_r, float* dlamb
             int C);
 inline std::int64_t mix_norm_workspace(int rows) { return 2 * static_cast<std::int64_t>(rows); }
 
-// --- Linear layers ---------------------------------------------------------------------------------------------------
+// --- Linear layers ---
 // y = x·Wᵀ, or y += x·Wᵀ.   y: (rows, out)  x: (rows, in)  W: (out, in)
 SPILLWAY_OP(linear_forward, act* y, const act* x, const act* W, int rows, int in, int out, bool accumulate);
 // dx = dy·W, or dx += dy·W.
@@ -61,7 +61,7 @@ SPILLWAY_OP(linear_backward_input, act* dx, const act* dy, const act* W, int row
 // dW = dyᵀ·x, or dW += dyᵀ·x, in fp32.   dW: (out, in) float
 SPILLWAY_OP(linear_backward_weight, float* dW, const act* dy, const act* x, int rows, int in, int out, bool accumulate);
 
-// --- Attention -------------------------------------------------------------------------------------------------------
+// --- Attention ---
 // q and k of the fused projection, in place: q = norm_D(rope(q)), the same for k; v stays.
 //   rope at position t = r mod T, half-split pairs (j, j + D/2), θ = t·base^(−2j/D):
 //   y1 = x1·cos θ + x2·sin θ ;  y2 = −x1·sin θ + x2·cos θ
@@ -85,20 +85,20 @@ inline std::int64_t attention_workspace(int B, int T, int H, int D) {
   return static_cast<std::int64_t>(B) * T * H * (D + 1);
 }
 
-// --- Feed-forward ----------------------------------------------------------------------------------------------------
+// --- Feed-forward ---
 // a = relu(h)², in place allowed.   n elements
 SPILLWAY_OP(relu2_forward, act* a, const act* h, std::int64_t n);
 // dh = 2·√a·da, in place allowed.
 SPILLWAY_OP(relu2_backward, act* dh, const act* da, const act* a, std::int64_t n);
 
-// --- Loss ------------------------------------------------------------------------------------------------------------
+// --- Loss ---
 // z = 15·tanh(u/15) ;  losses[r] = log Σ exp(z[r,:]) − z[r,target] ;  a target of −1 gives loss 0 and gradient 0.
 // If dscale ≠ 0 the logits u are overwritten with dscale·dloss/du = dscale·(softmax(z) − 1[target])·(1 − (z/15)²).
 // losses: (rows)  logits: (rows, V)  targets: (rows)
 SPILLWAY_OP(softcap_cross_entropy, float* losses, act* logits, const std::int32_t* targets, float dscale, int rows,
             int V);
 
-// --- Reductions ------------------------------------------------------------------------------------------------------
+// --- Reductions ---
 // *sum (one float) = or += Σ values, fixed order.
 SPILLWAY_OP(sum, float* total, const float* values, std::int64_t n, bool accumulate);
 // *total = or += Σ values², fixed order; a non-finite value gives a non-finite total.
@@ -106,7 +106,7 @@ SPILLWAY_OP(sum_of_squares, float* total, const float* values, std::int64_t n, b
 // values *= factor
 SPILLWAY_OP(scale, float* values, float factor, std::int64_t n);
 
-// --- Optimizers ------------------------------------------------------------------------------------------------------
+// --- Optimizers ---
 // All updates read *gate_total (device) and do nothing at all where it is not finite: the step is skipped.
 
 struct AdamwStep {

@@ -21,7 +21,8 @@
 //   synced ────────────────────────────────▶
 //          ◀─────────────────────────────── finish        end the round at the next step boundary
 //   ready ─────────────────────────────────▶
-//          ◀─────────────────────────────── go            gateways exchange; leaders compute the candidate
+//          ◀─────────────────────────────── go            leaders fill their mailbox (prepared),
+//                                                         gateways exchange, leaders compute the candidate
 //   done (hash of the candidate) ──────────▶              all equal → journal, fsync
 //          ◀─────────────────────────────── commit
 //          ◀─────────────────────────────── stop | abort  the epoch ends, planned | by failure
@@ -54,8 +55,7 @@ struct CommittedModel {
   std::string hash;         // xxh3-128, hex, over parameters and outer velocity; empty for version 0
 };
 
-// --- member → hub
-// ----------------------------------------------------------------------------------------------------
+// --- member → hub ---
 
 struct Hello {
   int protocol = kProtocolVersion;
@@ -111,8 +111,7 @@ struct Bye {  // leaving for good in this window; connection closes next
   std::string reason;
 };
 
-// --- hub → member
-// ----------------------------------------------------------------------------------------------------
+// --- hub → member ---
 
 struct Welcome {
   ClockSpec clock;
@@ -177,8 +176,19 @@ struct Status {  // to observers, once a second and at every change: a JSON docu
   nlohmann::json snapshot;
 };
 
-// --- courier → leader only
-// -------------------------------------------------------------------------------------------
+// --- leader → courier only ---
+
+// Answer of the leader to a relayed Go (every member) or Sync (root and targets): the mailbox now holds what
+// is to be sent. The courier starts its gateway's exchange only then. What the leader has written:
+//   Go "adopt":                root: its parameters into `contribution`; others nothing
+//   Go "nesterov", "average":  every member: Δ = base − local into `contribution`
+//   Sync:                      root: committed parameters into `contribution`, outer velocity into `velocity`
+struct Prepared {
+  std::int64_t epoch = 0;
+  std::int64_t round = 0;  // 0: for a Sync
+};
+
+// --- courier → leader only ---
 
 struct Exchanged {  // the gateway has finished; the mailbox holds the result
   std::int64_t epoch = 0, round = 0;
@@ -196,7 +206,7 @@ struct HubConnected {};
 using Message =
     std::variant<Hello, Window, LeaseRequest, Ready, Formed, Synced, Done, Fail, Stopped, MemberHeartbeat,
                  Bye, Welcome, Refuse, Lease, Epoch, Sync, Finish, Go, Commit, Outcome, Stop, Abort, Complete,
-                 HubHeartbeat, Status, Exchanged, Received, HubLost, HubConnected>;
+                 HubHeartbeat, Status, Prepared, Exchanged, Received, HubLost, HubConnected>;
 
 // One line without its newline.
 std::string encode(const Message& message);
