@@ -11,7 +11,9 @@ struct bf16 {
   std::uint16_t bits;
 };
 
-inline float to_float(bf16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+inline float to_float(bf16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
 inline float to_float(float value) { return value; }
 
 // Round to nearest, ties to even; NaN stays NaN.

@@ -14,7 +14,8 @@ namespace {
 
 void print_usage() {
   std::cout << "usage: spillway <command> [--config FILE.ini] [--section.key value ...]\n\n"
-               "Pretrains language models on curtailed electricity, as MPI jobs of one or several sites.\n\ncommands:\n";
+               "Pretrains language models on curtailed electricity, as MPI jobs of one or several "
+               "sites.\n\ncommands:\n";
   for (const auto& command : spillway::cli::commands())
     if (!command.internal) std::cout << fmt::format("  {:<10} {}\n", command.name, command.summary);
   std::cout << "\nspillway <command> --help shows a command's options; spillway --version the version.\n"

@@ -5,8 +5,7 @@
 namespace spillway::cli {
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> table = {
-  };
+  static const std::vector<Command> table = {};
   return table;
 }
 

@@ -20,8 +20,9 @@ namespace {
 struct Key {
   std::string name;  // "gate.open-below"
   std::string help;
-  std::function<void(Config&, const std::string&)> set;  // throws std::invalid_argument with what was expected
-  std::function<std::string(const Config&)> get;         // empty: not set
+  std::function<void(Config&, const std::string&)>
+      set;                                        // throws std::invalid_argument with what was expected
+  std::function<std::string(const Config&)> get;  // empty: not set
 };
 
 [[noreturn]] void expected(const std::string& what) { throw std::invalid_argument(what); }
@@ -108,7 +109,8 @@ Key duration_key(const char* name, Section Config::*section, double Section::*me
 const std::vector<Key>& keys() {
   using C = Config;
   static const std::vector<Key> table = {
-      key("model.depth", &C::model, &ModelConfig::depth, "layers; width and heads follow (nanochat's dN presets)"),
+      key("model.depth", &C::model, &ModelConfig::depth,
+          "layers; width and heads follow (nanochat's dN presets)"),
       key("model.layers", &C::model, &ModelConfig::layers, "layers, instead of depth"),
       key("model.width", &C::model, &ModelConfig::width, "width, instead of 64 x depth"),
       key("model.heads", &C::model, &ModelConfig::heads, "attention heads, instead of width/128 rounded up"),
@@ -117,28 +119,34 @@ const std::vector<Key>& keys() {
       key("model.scalars", &C::model, &ModelConfig::scalars, "learned residual scalars: on or off"),
       key("data.dir", &C::data, &DataConfig::dir, "folder with token shards train_*.bin and val_*.bin"),
       key("train.device", &C::train, &TrainConfig::device, "cpu or cuda"),
-      key("train.steps", &C::train, &TrainConfig::steps, "optimizer steps of the whole run, all sites together"),
+      key("train.steps", &C::train, &TrainConfig::steps,
+          "optimizer steps of the whole run, all sites together"),
       key("train.tokens-per-step", &C::train, &TrainConfig::tokens_per_step, "tokens of one optimizer step"),
       key("train.micro-batch", &C::train, &TrainConfig::micro_batch,
           "sequences per rank and forward pass; 0: as many as one step needs"),
       key("train.seed", &C::train, &TrainConfig::seed, "seed of initialization and data order"),
-      key("train.threads", &C::train, &TrainConfig::threads, "threads per rank; 0: OMP_NUM_THREADS or all cores"),
+      key("train.threads", &C::train, &TrainConfig::threads,
+          "threads per rank; 0: OMP_NUM_THREADS or all cores"),
       key("train.log-every", &C::train, &TrainConfig::log_every, "steps between progress lines"),
       key("train.val-every", &C::train, &TrainConfig::val_every, "steps between validations; 0: never"),
       key("train.val-tokens", &C::train, &TrainConfig::val_tokens, "held-out tokens of one validation"),
       duration_key("train.checkpoint-every", &C::train, &TrainConfig::checkpoint_every_s,
                    "real time between checkpoints; 0: only at suspend and end"),
-      key("train.resume", &C::train, &TrainConfig::resume, "auto (newest valid checkpoint), never, or a file"),
+      key("train.resume", &C::train, &TrainConfig::resume,
+          "auto (newest valid checkpoint), never, or a file"),
       key("train.stop-after", &C::train, &TrainConfig::stop_after,
           "suspend after this many steps of this process; 0: no limit"),
-      key("train.deterministic", &C::train, &TrainConfig::deterministic, "bit-identical repeats on CUDA: on or off"),
+      key("train.deterministic", &C::train, &TrainConfig::deterministic,
+          "bit-identical repeats on CUDA: on or off"),
       key("optim.muon-lr", &C::optim, &OptimConfig::muon_lr, "learning rate of Muon (block matrices)"),
       key("optim.embedding-lr", &C::optim, &OptimConfig::embedding_lr, "AdamW, wte, at width 768"),
       key("optim.unembedding-lr", &C::optim, &OptimConfig::unembedding_lr, "AdamW, lm_head, at width 768"),
       key("optim.lambda-r-lr", &C::optim, &OptimConfig::lambda_r_lr, "AdamW, resid_lambdas"),
       key("optim.lambda-0-lr", &C::optim, &OptimConfig::lambda_0_lr, "AdamW, x0_lambdas"),
-      key("optim.weight-decay", &C::optim, &OptimConfig::weight_decay, "cautious weight decay of Muon, at 12 layers"),
-      key("optim.cooldown", &C::optim, &OptimConfig::cooldown, "last part of the steps with falling learning rate"),
+      key("optim.weight-decay", &C::optim, &OptimConfig::weight_decay,
+          "cautious weight decay of Muon, at 12 layers"),
+      key("optim.cooldown", &C::optim, &OptimConfig::cooldown,
+          "last part of the steps with falling learning rate"),
       key("optim.momentum-warmup", &C::optim, &OptimConfig::momentum_warmup,
           "steps over which Muon's momentum rises from 0.85 to 0.95"),
       key("site.name", &C::site, &SiteConfig::name, "this site's name; selects the section [site.NAME]"),
@@ -150,31 +158,40 @@ const std::vector<Key>& keys() {
       key("signal.region", &C::signal, &SignalConfig::region, "region (column) of the signal"),
       key("signal.format", &C::signal, &SignalConfig::format, "auto, or the name of a format"),
       key("signal.timezone", &C::signal, &SignalConfig::timezone, "zone of stamps that carry none, e.g. UTC"),
-      key("gate.open-below", &C::gate, &GateConfig::open_below, "a window opens where the signal is below this"),
-      key("gate.close-above", &C::gate, &GateConfig::close_above, "and closes above this; default: open-below"),
-      key("gate.percentile", &C::gate, &GateConfig::percentile, "open-below as this percentile of the signal"),
+      key("gate.open-below", &C::gate, &GateConfig::open_below,
+          "a window opens where the signal is below this"),
+      key("gate.close-above", &C::gate, &GateConfig::close_above,
+          "and closes above this; default: open-below"),
+      key("gate.percentile", &C::gate, &GateConfig::percentile,
+          "open-below as this percentile of the signal"),
       duration_key("gate.min-length", &C::gate, &GateConfig::min_length_s, "shorter windows are left out"),
-      duration_key("gate.grace", &C::gate, &GateConfig::grace_s, "stay open this long after the signal closes"),
+      duration_key("gate.grace", &C::gate, &GateConfig::grace_s,
+                   "stay open this long after the signal closes"),
       key("clock.mode", &C::clock, &ClockConfig::mode, "real or replay"),
       key("clock.start", &C::clock, &ClockConfig::start, "replay: first instant, ISO 8601"),
       key("clock.speed", &C::clock, &ClockConfig::speed, "replay: simulated seconds per second"),
-      key("federation.hub", &C::federation, &FederationConfig::hub, "HOST:PORT of the hub; empty: train alone"),
+      key("federation.hub", &C::federation, &FederationConfig::hub,
+          "HOST:PORT of the hub; empty: train alone"),
       key("federation.interface", &C::federation, &FederationConfig::interface,
           "network interface of the inter-site traffic"),
-      key("federation.port-min", &C::federation, &FederationConfig::port_min, "first TCP port of the gateways"),
+      key("federation.port-min", &C::federation, &FederationConfig::port_min,
+          "first TCP port of the gateways"),
       key("federation.port-count", &C::federation, &FederationConfig::port_count, "number of those ports"),
       duration_key("federation.round-length", &C::federation, &FederationConfig::round_length_s,
                    "real time of local training between two averages"),
-      key("federation.round-steps", &C::federation, &FederationConfig::round_steps, "and at most so many local steps"),
+      key("federation.round-steps", &C::federation, &FederationConfig::round_steps,
+          "and at most so many local steps"),
       duration_key("federation.round-deadline", &C::federation, &FederationConfig::round_deadline_s,
                    "real time to wait for all members of a round"),
       key("federation.lease-steps", &C::federation, &FederationConfig::lease_steps,
           "steps' worth of data that a site leases at a time"),
       key("federation.outer-lr", &C::federation, &FederationConfig::outer_lr, "outer (DiLoCo) learning rate"),
-      key("federation.outer-momentum", &C::federation, &FederationConfig::outer_momentum, "outer Nesterov momentum"),
+      key("federation.outer-momentum", &C::federation, &FederationConfig::outer_momentum,
+          "outer Nesterov momentum"),
       key("federation.average-last", &C::federation, &FederationConfig::average_last,
           "last part of the steps, merged by plain average"),
-      duration_key("federation.heartbeat", &C::federation, &FederationConfig::heartbeat_s, "time between heartbeats"),
+      duration_key("federation.heartbeat", &C::federation, &FederationConfig::heartbeat_s,
+                   "time between heartbeats"),
       duration_key("federation.lost-after", &C::federation, &FederationConfig::lost_after_s,
                    "a peer silent for this long is lost"),
       duration_key("federation.exchange-deadline", &C::federation, &FederationConfig::exchange_deadline_s,
@@ -185,7 +202,8 @@ const std::vector<Key>& keys() {
                    "real time before a window's close at which a site is told to suspend"),
       duration_key("local.start-lead", &C::local, &LocalConfig::start_lead_s,
                    "real time before a window's opening at which a site's job is started"),
-      key("local.text", &C::local, &LocalConfig::text, "text file to tokenize into data.dir where that is empty"),
+      key("local.text", &C::local, &LocalConfig::text,
+          "text file to tokenize into data.dir where that is empty"),
   };
   return table;
 }
@@ -291,7 +309,8 @@ void print_help(const CommandSpec& spec) {
                "  --help                this text\n";
   if (!spec.aliases.empty()) {
     std::cout << "\nShort names:\n";
-    for (const auto& [alias, target] : spec.aliases) std::cout << fmt::format("  --{:<20} = --{}\n", alias, target);
+    for (const auto& [alias, target] : spec.aliases)
+      std::cout << fmt::format("  --{:<20} = --{}\n", alias, target);
   }
   const Config defaults;
   std::cout << "\nConfiguration keys (in the file under [section]):\n";
@@ -327,7 +346,8 @@ Parsed collect(CommandSpec& spec, const std::vector<std::string>& arguments, po:
     for (const auto& option : parsed.options)
       if (option.unregistered) fail_unknown(option.string_key, "command line", known_names(spec, true));
     for (const auto& option : parsed.options) {
-      if (option.string_key.empty() || option.position_key >= static_cast<int>(spec.positional.max_total_count()))
+      if (option.string_key.empty() ||
+          option.position_key >= static_cast<int>(spec.positional.max_total_count()))
         fail(ExitCode::usage, "unexpected argument '{}'; see spillway {} --help",
              option.value.empty() ? "" : option.value.front(), spec.name);
       const auto alias = spec.aliases.find(option.string_key);
@@ -335,7 +355,8 @@ Parsed collect(CommandSpec& spec, const std::vector<std::string>& arguments, po:
       if (name == "help") result.help = true;
       if (name == "print-config") result.print_config = true;
       if (name == "config")
-        for (auto& assignment : read_file(spec, option.value.at(0))) result.file.push_back(std::move(assignment));
+        for (auto& assignment : read_file(spec, option.value.at(0)))
+          result.file.push_back(std::move(assignment));
       if (find_key(name)) result.command_line.push_back({name, option.value.at(0), "command line"});
     }
     if (!result.help) {
@@ -359,7 +380,8 @@ Config resolve(const Parsed& parsed, std::optional<std::string> site) {
   if (site) config.site.name = *site;
   for (const auto& assignment : parsed.file) {
     const auto split = split_site_key(assignment.key);
-    if (split && split->first == config.site.name) apply(config, {split->second, assignment.value, assignment.where});
+    if (split && split->first == config.site.name)
+      apply(config, {split->second, assignment.value, assignment.where});
   }
   for (const auto& assignment : parsed.command_line)
     if (!site || assignment.key != "site.name") apply(config, assignment);

@@ -10,13 +10,13 @@
 namespace spillway {
 
 struct ModelConfig {
-  int depth = 20;        // nanochat's dial: layers = depth, width = 64·depth, heads = ceil(width / 128)
-  int layers = 0;        // 0: from depth
-  int width = 0;         // 0: from depth
-  int heads = 0;         // 0: from the width
-  int vocab = 0;         // 0: from the data
-  int sequence = 2048;   // tokens
-  bool scalars = true;   // learned λr and λ0
+  int depth = 20;       // nanochat's dial: layers = depth, width = 64·depth, heads = ceil(width / 128)
+  int layers = 0;       // 0: from depth
+  int width = 0;        // 0: from depth
+  int heads = 0;        // 0: from the width
+  int vocab = 0;        // 0: from the data
+  int sequence = 2048;  // tokens
+  bool scalars = true;  // learned λr and λ0
 };
 
 struct DataConfig {
@@ -25,18 +25,18 @@ struct DataConfig {
 
 struct TrainConfig {
   std::string device = "cpu";
-  std::int64_t steps = 23400;               // optimizer steps of the whole run, over all sites
-  std::int64_t tokens_per_step = 524288;    // global batch of one optimizer step, in tokens
-  int micro_batch = 0;                      // sequences per rank and forward pass; 0: all that one step needs
+  std::int64_t steps = 23400;             // optimizer steps of the whole run, over all sites
+  std::int64_t tokens_per_step = 524288;  // global batch of one optimizer step, in tokens
+  int micro_batch = 0;                    // sequences per rank and forward pass; 0: all that one step needs
   std::uint64_t seed = 1;
-  int threads = 0;                          // per rank; 0: OMP_NUM_THREADS or all cores
-  int log_every = 1;                        // steps
-  int val_every = 250;                      // steps; 0: never
+  int threads = 0;      // per rank; 0: OMP_NUM_THREADS or all cores
+  int log_every = 1;    // steps
+  int val_every = 250;  // steps; 0: never
   std::int64_t val_tokens = 262144;
-  double checkpoint_every_s = 300;          // real seconds; 0: only when suspending and at the end
-  std::string resume = "auto";              // auto | never | a checkpoint file
-  std::int64_t stop_after = 0;              // suspend after this many steps of this process; 0: no limit
-  bool deterministic = false;               // CUDA: ordered reductions
+  double checkpoint_every_s = 300;  // real seconds; 0: only when suspending and at the end
+  std::string resume = "auto";      // auto | never | a checkpoint file
+  std::int64_t stop_after = 0;      // suspend after this many steps of this process; 0: no limit
+  bool deterministic = false;       // CUDA: ordered reductions
 };
 
 struct OptimConfig {
@@ -45,24 +45,24 @@ struct OptimConfig {
   double unembedding_lr = 0.004;  // scaled likewise
   double lambda_r_lr = 0.005;
   double lambda_0_lr = 0.5;
-  double weight_decay = 0.2;      // Muon, cautious; scaled by (12/layers)²
-  double cooldown = 0.4;          // last part of the steps, over which the learning rate falls to 0
-  int momentum_warmup = 300;      // steps over which Muon's momentum rises from 0.85 to 0.95
+  double weight_decay = 0.2;  // Muon, cautious; scaled by (12/layers)²
+  double cooldown = 0.4;      // last part of the steps, over which the learning rate falls to 0
+  int momentum_warmup = 300;  // steps over which Muon's momentum rises from 0.85 to 0.95
 };
 
 struct SiteConfig {
   std::string name = "local";
-  int ranks = 1;               // MPI ranks that `spillway local` starts
-  double train_power_w = 0;    // declared power model, used where no meter is readable
+  int ranks = 1;             // MPI ranks that `spillway local` starts
+  double train_power_w = 0;  // declared power model, used where no meter is readable
   double idle_power_w = 0;
   double pue = 1.0;
 };
 
 struct SignalConfig {
   std::string file;
-  std::string region;               // column or region name
+  std::string region;  // column or region name
   std::string format = "auto";
-  std::string timezone;             // for stamps without a zone
+  std::string timezone;  // for stamps without a zone
 };
 
 struct GateConfig {
@@ -70,30 +70,30 @@ struct GateConfig {
   std::optional<double> close_above;  // default: open_below
   std::optional<double> percentile;   // open_below := this percentile of the signal
   double min_length_s = 900;
-  double grace_s = 0;                 // stay open this long after the signal closes
+  double grace_s = 0;  // stay open this long after the signal closes
 };
 
 struct ClockConfig {
-  std::string mode = "real";          // real | replay
-  std::string start;                  // replay: simulated instant of the start, ISO 8601
-  double speed = 1;                   // replay: simulated seconds per real second
+  std::string mode = "real";  // real | replay
+  std::string start;          // replay: simulated instant of the start, ISO 8601
+  double speed = 1;           // replay: simulated seconds per real second
 };
 
 struct FederationConfig {
-  std::string hub;                    // host:port of the hub; empty: train alone
-  std::string interface = "lo";       // network interface(s) of the inter-site traffic, as Open MPI's if_include
-  int port_min = 21000;               // first of the TCP ports that gateways use
+  std::string hub;               // host:port of the hub; empty: train alone
+  std::string interface = "lo";  // network interface(s) of the inter-site traffic, as Open MPI's if_include
+  int port_min = 21000;          // first of the TCP ports that gateways use
   int port_count = 200;
-  double round_length_s = 600;        // real seconds of local training between two averages
-  int round_steps = 200;              // and at most so many local steps
-  double round_deadline_s = 120;      // real seconds to wait for all members' results
-  int lease_steps = 50;               // optimizer steps' worth of data leased at a time
+  double round_length_s = 600;    // real seconds of local training between two averages
+  int round_steps = 200;          // and at most so many local steps
+  double round_deadline_s = 120;  // real seconds to wait for all members' results
+  int lease_steps = 50;           // optimizer steps' worth of data leased at a time
   double outer_lr = 0.9;
   double outer_momentum = 0.6;
-  double average_last = 0.1;          // last part of the steps, merged by plain average
+  double average_last = 0.1;  // last part of the steps, merged by plain average
   double heartbeat_s = 1;
-  double lost_after_s = 5;            // a silent peer is lost after this
-  double exchange_deadline_s = 10;    // an exchange without progress fails after this
+  double lost_after_s = 5;          // a silent peer is lost after this
+  double exchange_deadline_s = 10;  // an exchange without progress fails after this
 };
 
 struct RunConfig {
@@ -101,10 +101,10 @@ struct RunConfig {
 };
 
 struct LocalConfig {
-  std::vector<std::string> sites;     // names; each has a section [site.NAME]
-  double suspend_lead_s = 1.0;        // real seconds before a window's close at which the site is signalled
-  double start_lead_s = 0.0;          // real seconds before a window's opening at which the site's job is started
-  std::string text;                   // text to tokenize into data.dir if that is empty
+  std::vector<std::string> sites;  // names; each has a section [site.NAME]
+  double suspend_lead_s = 1.0;     // real seconds before a window's close at which the site is signalled
+  double start_lead_s = 0.0;  // real seconds before a window's opening at which the site's job is started
+  std::string text;           // text to tokenize into data.dir if that is empty
 };
 
 struct Config {
@@ -119,7 +119,8 @@ struct Config {
   FederationConfig federation;
   RunConfig run;
   LocalConfig local;
-  std::string resolved;  // the whole configuration as INI text, as --print-config shows it; kept in checkpoints
+  std::string
+      resolved;  // the whole configuration as INI text, as --print-config shows it; kept in checkpoints
 };
 
 }  // namespace spillway

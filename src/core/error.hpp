@@ -37,9 +37,9 @@ template <class... Args>
 }  // namespace spillway
 
 // A condition that only a bug can break. Always compiled in.
-#define SPILLWAY_CHECK(condition)                                                                        \
-  do {                                                                                                   \
-    if (!(condition))                                                                                    \
-      ::spillway::fail(::spillway::ExitCode::internal, "{}:{}: check failed: {}", __FILE__, __LINE__,    \
-                       #condition);                                                                      \
+#define SPILLWAY_CHECK(condition)                                                                     \
+  do {                                                                                                \
+    if (!(condition))                                                                                 \
+      ::spillway::fail(::spillway::ExitCode::internal, "{}:{}: check failed: {}", __FILE__, __LINE__, \
+                       #condition);                                                                   \
   } while (false)
