@@ -35,6 +35,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -45,6 +46,8 @@ namespace spillway {
 
 inline constexpr int kProtocolVersion = 1;
 inline constexpr std::size_t kMaxLine = 1 << 20;
+inline constexpr std::size_t kMaxMembers = 64;     // entries of any list or map of members
+inline constexpr std::size_t kMaxRanges = 10'000;  // of one list of blocks: two such lists fit into a line
 
 using BlockRanges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // half-open, ordered, disjoint
 
@@ -208,7 +211,8 @@ using Message =
                  Bye, Welcome, Refuse, Lease, Epoch, Sync, Finish, Go, Commit, Outcome, Stop, Abort, Complete,
                  HubHeartbeat, Status, Prepared, Exchanged, Received, HubLost, HubConnected>;
 
-// One line without its newline.
+// One line without its newline. Throws Error(bad_data) naming the field where decode() would refuse the line:
+// a sender's bug shows at the sender.
 std::string encode(const Message& message);
 
 // Throws Error(bad_data) naming the field where a line is not a message: not JSON, unknown type, missing or
