@@ -1,0 +1,7 @@
+#include "optim/optimizer_impl.hpp"
+
+namespace spillway {
+
+template class Optimizer<Cpu>;
+
+}  // namespace spillway

@@ -1,0 +1,35 @@
+#include "optim/outer.hpp"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "core/error.hpp"
+
+namespace spillway {
+
+void outer_delta(std::span<float> delta, std::span<const float> base, std::span<const float> local) {
+  SPILLWAY_CHECK(delta.size() == base.size() && delta.size() == local.size());
+  for (std::size_t i = 0; i < delta.size(); ++i) delta[i] = base[i] - local[i];
+}
+
+void outer_step(std::span<float> next, std::span<float> velocity, std::span<const float> base,
+                std::span<const float> mean_delta, const OuterSettings& settings) {
+  SPILLWAY_CHECK(next.size() == velocity.size() && next.size() == base.size() &&
+                 next.size() == mean_delta.size());
+  const float rate = settings.learning_rate, momentum = settings.momentum;
+  for (std::size_t i = 0; i < next.size(); ++i) {
+    const float delta = mean_delta[i];
+    velocity[i] = momentum * velocity[i] + delta;
+    next[i] = base[i] - rate * (momentum * velocity[i] + delta);
+  }
+}
+
+void outer_average(std::span<float> next, std::span<float> velocity, std::span<const float> base,
+                   std::span<const float> mean_delta) {
+  SPILLWAY_CHECK(next.size() == velocity.size() && next.size() == base.size() &&
+                 next.size() == mean_delta.size());
+  for (std::size_t i = 0; i < next.size(); ++i) next[i] = base[i] - mean_delta[i];
+  std::fill(velocity.begin(), velocity.end(), 0.0f);
+}
+
+}  // namespace spillway
