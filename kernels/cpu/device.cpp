@@ -25,8 +25,12 @@ void* Cpu::allocate(std::size_t bytes) {
 
 void Cpu::release(void* memory) noexcept { std::free(memory); }
 void Cpu::set_zero(void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
-void Cpu::copy_to_host(void* host, const void* device, std::size_t bytes) { std::memcpy(host, device, bytes); }
-void Cpu::copy_from_host(void* device, const void* host, std::size_t bytes) { std::memcpy(device, host, bytes); }
+void Cpu::copy_to_host(void* host, const void* device, std::size_t bytes) {
+  std::memcpy(host, device, bytes);
+}
+void Cpu::copy_from_host(void* device, const void* host, std::size_t bytes) {
+  std::memcpy(device, host, bytes);
+}
 void Cpu::copy_on_device(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 
 }  // namespace spillway
