@@ -63,8 +63,8 @@ SPILLWAY_NESTED(CommittedModel, FIELD(version) FIELD(blocks) FIELD(hash));
 SPILLWAY_NESTED(ClockSpec, FIELD(start_unix_s) FIELD(origin_unix_s) FIELD(speed));
 
 SPILLWAY_MESSAGE(Hello, "hello",
-                 FIELD(protocol) FIELD(member) FIELD(role) FIELD(run) FIELD(open) FIELD(model) FIELD(consumed)
-                     FIELD(leased) FIELD(doubt_epoch) FIELD(doubt_round));
+                 FIELD(protocol) FIELD(member) FIELD(role) FIELD(run) FIELD(probe) FIELD(open) FIELD(model)
+                     FIELD(consumed) FIELD(leased) FIELD(doubt_epoch) FIELD(doubt_round));
 SPILLWAY_MESSAGE(Window, "window", FIELD(open) FIELD(closes_unix_s));
 SPILLWAY_MESSAGE(LeaseRequest, "lease_request", FIELD(blocks));
 SPILLWAY_MESSAGE(Ready, "ready", FIELD(round) FIELD(version) FIELD(tokens) FIELD(consumed));

@@ -62,13 +62,14 @@ struct CommittedModel {
 
 struct Hello {
   int protocol = kProtocolVersion;
-  std::string member;    // the site's name; unique among live members
-  std::string role;      // "site", "vault" or "observer" (receives status only)
-  std::string run;       // digest of what all sites must share: model, data order, schedule, seed
-  bool open = false;     // window open: wants to train
-  CommittedModel model;  // what this member holds
-  BlockRanges consumed;  // blocks trained on since that version, not yet committed
-  BlockRanges leased;    // blocks leased and not yet trained on
+  std::string member;  // the site's name; unique among live members
+  std::string role;    // "site", "vault" or "observer" (receives status only)
+  std::string run;     // digest of what all sites must share: model, data order, schedule, seed
+  std::string probe;   // address:port where the member's courier answers TCP probes; the courier fills it in
+  bool open = false;   // window open: wants to train
+  CommittedModel model;                           // what this member holds
+  BlockRanges consumed;                           // blocks trained on since that version, not yet committed
+  BlockRanges leased;                             // blocks leased and not yet trained on
   std::int64_t doubt_epoch = 0, doubt_round = 0;  // an exchange was done but its commit not seen; 0: none
 };
 struct Window {  // the member's window opened, or closes: a planned leave ends the round early

@@ -18,6 +18,7 @@ std::vector<Message> examples() {
   hello.member = "california";
   hello.role = "site";
   hello.run = "8f3a";
+  hello.probe = "10.0.0.1:7001";
   hello.open = true;
   hello.model = kModel;
   hello.consumed = {{0, 3}, {5, 9}};

@@ -1,0 +1,85 @@
+// Non-blocking stream sockets that carry lines: TCP between hub and couriers, socket pairs between the processes
+// of one site. Buffers are bounded. Nothing here waits; owners call poll(2) on descriptor() and events().
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "comm/descriptor.hpp"
+
+namespace spillway {
+
+struct Endpoint {
+  std::string host;  // name or address; an IPv6 address without its brackets
+  int port = 0;
+};
+// "host:port" or "[address]:port". Throws Error(usage) naming `what` (e.g. "--federation.hub") otherwise.
+Endpoint parse_endpoint(const std::string& what, const std::string& text);
+std::string format_endpoint(const Endpoint& endpoint);
+
+// One end of a connection. A connection that has failed or was closed by the other side stays "closed" with a
+// reason; lines that arrived before can still be taken.
+class LineSocket {
+ public:
+  LineSocket() = default;
+  // Takes over a connected stream socket.
+  explicit LineSocket(Descriptor connected);
+  // Starts to connect. The connection is up or has failed (closed()) once on_ready() has run; until then
+  // connecting() holds and send() buffers. Looking up a name may block; an address does not.
+  // user_timeout_s: data unacknowledged for this long closes the connection.
+  static LineSocket connect(const Endpoint& to, double user_timeout_s);
+
+  int descriptor() const { return socket_.get(); }
+  short events() const;  // what to poll for
+  // Reads, writes and finishes connecting as far as possible without waiting. Call after poll(2), or at any time.
+  void on_ready();
+
+  // The next complete line without its newline; nothing if there is none yet.
+  std::optional<std::string> next_line();
+  // Adds the newline. What does not go out at once is kept. Nothing happens on a closed connection.
+  void send(std::string_view line);
+
+  bool connecting() const { return connecting_; }
+  bool open() const { return static_cast<bool>(socket_); }
+  bool closed() const { return !open(); }
+  const std::string& reason() const { return reason_; }  // why it is closed
+  bool flushed() const { return output_.empty(); }
+  // The other side's numeric address, without port; empty for socket pairs.
+  std::string peer_address() const;
+  // Ends the connection; `why` becomes reason().
+  void close(const std::string& why);
+
+ private:
+  void finish_connecting();
+  void read_some();
+  void write_some();
+
+  Descriptor socket_;
+  std::string input_, output_;
+  std::size_t taken_ = 0;  // bytes at the front of input_ that next_line() has handed out
+  std::string reason_ = "never connected";
+  bool connecting_ = false;
+};
+
+// A listening TCP socket.
+class Listener {
+ public:
+  // Port 0: any free one. Throws Error(io) naming the address if it cannot be used.
+  explicit Listener(const Endpoint& at);
+
+  int descriptor() const { return socket_.get(); }
+  int port() const;
+  // The next waiting connection, or nothing.
+  std::optional<LineSocket> accept(double user_timeout_s);
+
+ private:
+  Descriptor socket_;
+};
+
+// Two connected sockets for processes of one machine; both close-on-exec.
+std::pair<Descriptor, Descriptor> socket_pair();
+
+}  // namespace spillway
