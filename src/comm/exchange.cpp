@@ -1,0 +1,249 @@
+#include "comm/exchange.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "core/clock.hpp"
+#include "core/error.hpp"
+
+namespace spillway {
+namespace {
+
+constexpr int kTagCount = 30'000;  // MPI guarantees tags up to 32767
+constexpr int kSpins = 200;        // unsuccessful tests before the loop sleeps
+constexpr auto kNap = std::chrono::microseconds(50);
+
+// Up to `window` requests in flight, completed in the order they were started.
+class RequestWindow {
+ public:
+  explicit RequestWindow(int size) : requests_(static_cast<std::size_t>(size), MPI_REQUEST_NULL) {}
+
+  bool full() const { return started_ - completed_ == static_cast<std::int64_t>(requests_.size()); }
+  std::int64_t started() const { return started_; }
+  std::int64_t completed() const { return completed_; }
+  // The request for the next message; the caller starts it.
+  MPI_Request* start() { return &requests_[slot(started_++)]; }
+  // Whether the oldest one has arrived; then it counts as completed.
+  bool complete_oldest() {
+    if (completed_ == started_) return false;
+    int done = 0;
+    check_mpi(MPI_Test(&requests_[slot(completed_)], &done, MPI_STATUS_IGNORE), "MPI_Test");
+    completed_ += done;
+    return done != 0;
+  }
+  std::size_t slot(std::int64_t index) const { return static_cast<std::size_t>(index) % requests_.size(); }
+
+ private:
+  std::vector<MPI_Request> requests_;
+  std::int64_t started_ = 0, completed_ = 0;
+};
+
+// Gives up when nothing moves, and gives the processor away while waiting.
+class Patience {
+ public:
+  Patience(const ExchangeOptions& options, int waiting_for)
+      : options_(options), waiting_for_(waiting_for), last_s_(monotonic_s()) {}
+
+  void after_round(bool progress) {
+    if (options_.abort && options_.abort()) fail(ExitCode::io, "exchange: aborted");
+    if (progress) {
+      last_s_ = monotonic_s();
+      idle_ = 0;
+    } else if (++idle_ > kSpins) {
+      if (options_.deadline_s > 0 && monotonic_s() - last_s_ > options_.deadline_s)
+        fail(ExitCode::io, "exchange: no progress for {} s while receiving from rank {}", options_.deadline_s,
+             waiting_for_);
+      std::this_thread::sleep_for(kNap);
+    }
+  }
+
+ private:
+  const ExchangeOptions& options_;
+  int waiting_for_;
+  double last_s_;
+  int idle_ = 0;
+};
+
+int rank_of(MPI_Comm communicator) {
+  int rank = 0;
+  check_mpi(MPI_Comm_rank(communicator, &rank), "MPI_Comm_rank");
+  return rank;
+}
+
+int size_of(MPI_Comm communicator) {
+  int size = 0;
+  check_mpi(MPI_Comm_size(communicator, &size), "MPI_Comm_size");
+  return size;
+}
+
+// values *= weight; a weight of 0 clears even what is not a number.
+void weigh(std::span<float> values, float weight) {
+  if (weight == 0)
+    std::fill(values.begin(), values.end(), 0.0f);
+  else if (weight != 1)
+    for (float& value : values) value *= weight;
+}
+
+// values = sum + weight · values
+void accumulate(std::span<float> values, std::span<const float> sum, float weight) {
+  if (weight == 0) {
+    std::copy(sum.begin(), sum.end(), values.begin());
+    return;
+  }
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = sum[i] + weight * values[i];
+}
+
+// The ring's order of work. Block b of the vector starts at member b and travels round the ring twice: N − 1 hops
+// in which each member adds its own part, then N − 1 hops that hand the sum to everybody. A member does
+// 2·(N−1) steps; in step s it sends block rank − s and receives block rank − s − 1, segment by segment.
+class Ring {
+ public:
+  Ring(std::span<float> values, float weight, MPI_Comm communicator, const ExchangeOptions& options)
+      : values_(values),
+        weight_(weight),
+        communicator_(communicator),
+        size_(size_of(communicator)),
+        rank_(rank_of(communicator)),
+        block_((static_cast<std::int64_t>(values.size()) + size_ - 1) / size_),
+        segment_(options.segment_floats),
+        segments_per_step_((block_ + segment_ - 1) / segment_),
+        total_(2 * (size_ - 1) * segments_per_step_),
+        received_(options.window),
+        sent_(options.window),
+        // Not freed when an exchange fails: messages may still arrive in it, and the process is about to end.
+        staging_(new float[static_cast<std::size_t>(options.window * segment_)]),
+        patience_(options, previous()) {}
+
+  void run() {
+    while (received_.completed() < total_ || sent_.completed() < total_) {
+      while (received_.started() < total_ && !received_.full()) post_receive();
+      while (may_send()) post_send();
+      bool progress = false;
+      while (received_.complete_oldest()) {
+        take(received_.completed() - 1);
+        progress = true;
+      }
+      while (sent_.complete_oldest()) progress = true;
+      patience_.after_round(progress);
+    }
+    delete[] staging_;
+  }
+
+ private:
+  int next() const { return (rank_ + 1) % size_; }
+  int previous() const { return (rank_ + size_ - 1) % size_; }
+  bool reducing(std::int64_t message) const { return message / segments_per_step_ < size_ - 1; }
+
+  std::span<float> segment(std::int64_t block, std::int64_t message) const {
+    const auto n = static_cast<std::int64_t>(values_.size());
+    const std::int64_t end = std::min(n, (block + 1) * block_);
+    const std::int64_t first = std::min(end, block * block_ + message % segments_per_step_ * segment_);
+    return values_.subspan(static_cast<std::size_t>(first),
+                           static_cast<std::size_t>(std::min(segment_, end - first)));
+  }
+  std::span<float> outgoing(std::int64_t message) const {
+    return segment((rank_ - message / segments_per_step_ + 2 * size_) % size_, message);
+  }
+  std::span<float> incoming(std::int64_t message) const {
+    return segment((rank_ - 1 - message / segments_per_step_ + 2 * size_) % size_, message);
+  }
+  float* staging(std::int64_t message) const {
+    return staging_ + static_cast<std::int64_t>(received_.slot(message)) * segment_;
+  }
+
+  void post_receive() {
+    const std::int64_t message = received_.started();
+    const std::span<float> target = incoming(message);
+    float* buffer = reducing(message) ? staging(message) : target.data();
+    check_mpi(MPI_Irecv(buffer, static_cast<int>(target.size()), MPI_FLOAT, previous(),
+                        static_cast<int>(message % kTagCount), communicator_, received_.start()),
+              "MPI_Irecv");
+  }
+
+  // What a step sends is what the step before received; the first step sends this member's own block.
+  bool may_send() const {
+    const std::int64_t message = sent_.started();
+    return message < total_ && !sent_.full() &&
+           (message < segments_per_step_ || message - segments_per_step_ < received_.completed());
+  }
+
+  void post_send() {
+    const std::int64_t message = sent_.started();
+    const std::span<float> source = outgoing(message);
+    if (message < segments_per_step_) weigh(source, weight_);
+    check_mpi(MPI_Isend(source.data(), static_cast<int>(source.size()), MPI_FLOAT, next(),
+                        static_cast<int>(message % kTagCount), communicator_, sent_.start()),
+              "MPI_Isend");
+  }
+
+  void take(std::int64_t message) {
+    if (!reducing(message)) return;  // it was received in place
+    const std::span<float> target = incoming(message);
+    accumulate(target, {staging(message), target.size()}, weight_);
+  }
+
+  std::span<float> values_;
+  float weight_;
+  MPI_Comm communicator_;
+  std::int64_t size_, rank_;
+  std::int64_t block_, segment_, segments_per_step_, total_;
+  RequestWindow received_, sent_;
+  float* staging_;
+  Patience patience_;
+};
+
+}  // namespace
+
+void ring_weighted_sum(std::span<float> values, float weight, MPI_Comm communicator,
+                       const ExchangeOptions& options) {
+  SPILLWAY_CHECK(options.segment_floats > 0 && options.window > 0);
+  if (values.empty()) return;
+  if (size_of(communicator) == 1) return weigh(values, weight);
+  Ring(values, weight, communicator, options).run();
+}
+
+void chain_broadcast(std::span<float> values, int root, const std::vector<int>& targets,
+                     MPI_Comm communicator, const ExchangeOptions& options) {
+  SPILLWAY_CHECK(options.segment_floats > 0 && options.window > 0);
+  std::vector<int> chain = {root};
+  chain.insert(chain.end(), targets.begin(), targets.end());
+  const auto self = std::find(chain.begin(), chain.end(), rank_of(communicator));
+  if (self == chain.end()) return;
+  const bool receives = self != chain.begin();
+  const bool sends = std::next(self) != chain.end();
+  const int source = receives ? *std::prev(self) : root;
+  const int target = sends ? *std::next(self) : root;
+
+  const auto n = static_cast<std::int64_t>(values.size());
+  const std::int64_t total = (n + options.segment_floats - 1) / options.segment_floats;
+  const auto segment = [&](std::int64_t index) {
+    const std::int64_t first = index * options.segment_floats;
+    return values.subspan(static_cast<std::size_t>(first),
+                          static_cast<std::size_t>(std::min(options.segment_floats, n - first)));
+  };
+  RequestWindow received(options.window), sent(options.window);
+  Patience patience(options, receives ? source : target);
+  while ((receives && received.completed() < total) || (sends && sent.completed() < total)) {
+    while (receives && received.started() < total && !received.full()) {
+      const std::int64_t index = received.started();
+      const auto part = segment(index);
+      check_mpi(MPI_Irecv(part.data(), static_cast<int>(part.size()), MPI_FLOAT, source,
+                          static_cast<int>(index % kTagCount), communicator, received.start()),
+                "MPI_Irecv");
+    }
+    while (sends && sent.started() < (receives ? received.completed() : total) && !sent.full()) {
+      const std::int64_t index = sent.started();
+      const auto part = segment(index);
+      check_mpi(MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_FLOAT, target,
+                          static_cast<int>(index % kTagCount), communicator, sent.start()),
+                "MPI_Isend");
+    }
+    bool progress = false;
+    while (received.complete_oldest()) progress = true;
+    while (sent.complete_oldest()) progress = true;
+    patience.after_round(progress);
+  }
+}
+
+}  // namespace spillway

@@ -1,0 +1,41 @@
+// Memory shared by a site's leader and its gateways, for the vectors that they exchange.
+//
+// An anonymous file (memfd), inherited by descriptor: no name, so nothing is left to sweep after kill -9 of any
+// process. Who may write when follows from the protocol (Prepared, Exchanged, Received in protocol.hpp).
+// Layout: one page of header, then `contribution` and `velocity`, each padded to whole pages.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "comm/descriptor.hpp"
+
+namespace spillway {
+
+class Mailbox {
+ public:
+  // A new one, zero-filled, with two arrays of `parameter_count` floats. Throws Error(io) where memory is short.
+  static Mailbox create(std::int64_t parameter_count);
+  // Maps one that another process created. Throws Error(bad_data) where the descriptor is something else.
+  static Mailbox attach(Descriptor descriptor);
+
+  Mailbox(Mailbox&& other) noexcept;
+  Mailbox& operator=(Mailbox&&) = delete;
+  ~Mailbox();
+
+  int descriptor() const { return descriptor_.get(); }
+  std::int64_t parameter_count() const { return count_; }
+  // Δ in and weighted mean out (nesterov, average), or parameters (adopt, sync).
+  std::span<float> contribution() const;
+  // The outer velocity (sync).
+  std::span<float> velocity() const;
+
+ private:
+  Mailbox(Descriptor descriptor, std::int64_t count);
+
+  Descriptor descriptor_;
+  std::int64_t count_ = 0;
+  std::byte* base_ = nullptr;
+};
+
+}  // namespace spillway

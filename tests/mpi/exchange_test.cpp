@@ -1,0 +1,132 @@
+#include "comm/exchange.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "core/error.hpp"
+#include "core/hash.hpp"
+#include "core/rng.hpp"
+#include "tests/catch.hpp"
+#include "tests/mpi/ranks.hpp"
+
+using namespace spillway;
+
+namespace {
+
+constexpr std::uint64_t kSeed = 7;
+
+float element(int rank, std::size_t i) { return normal01(kSeed, static_cast<std::uint64_t>(rank), i); }
+
+std::vector<float> vector_of(int rank, std::size_t count) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; ++i) values[i] = element(rank, i);
+  return values;
+}
+
+bool same_on_all_ranks(const std::vector<float>& values) {
+  const std::string own = xxh3_hex({bytes_of(values)});
+  char leaders[32];
+  std::copy(own.begin(), own.end(), leaders);
+  ranks().broadcast(leaders);
+  return ranks().all(std::string(leaders, 32) == own);
+}
+
+std::string error_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace
+
+TEST_CASE("the ring gives the weighted sum, the same bits everywhere") {
+  const int size = ranks().size();
+  const std::size_t count = GENERATE(as<std::size_t>{}, 0, 1, 2, 3, 5, 64, 1000, 100'003);
+  const int window = GENERATE(1, 3, 8);
+  INFO("seed " << kSeed << ", " << count << " values, window " << window);
+  std::vector<float> weights;
+  for (int r = 0; r < size; ++r) weights.push_back(static_cast<float>(r + 1) / (0.5f * size * (size + 1)));
+
+  auto values = vector_of(ranks().rank(), count);
+  ExchangeOptions options;
+  options.segment_floats = 1000;
+  options.window = window;
+  ring_weighted_sum(values, weights[static_cast<std::size_t>(ranks().rank())], MPI_COMM_WORLD, options);
+
+  CHECK(same_on_all_ranks(values));
+  double worst = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    double expected = 0;
+    for (int r = 0; r < size; ++r) expected += double{weights[static_cast<std::size_t>(r)]} * element(r, i);
+    worst = std::max(worst, std::abs(expected - values[i]));
+  }
+  CHECK(worst < 2e-6);
+}
+
+TEST_CASE("repeats of the ring give the same bits") {
+  const auto average = [] {
+    auto values = vector_of(ranks().rank(), 50'001);
+    ExchangeOptions options;
+    options.segment_floats = 512;
+    ring_weighted_sum(values, 0.3f, MPI_COMM_WORLD, options);
+    return xxh3_hex({bytes_of(values)});
+  };
+  CHECK(average() == average());
+}
+
+TEST_CASE("a member of weight 0 adds nothing, not even what is not a number") {
+  if (ranks().size() == 1) return;
+  const bool silent = ranks().rank() == ranks().size() - 1;
+  std::vector<float> values(4097, silent ? std::numeric_limits<float>::quiet_NaN() : 2.0f);
+  ExchangeOptions options;
+  options.segment_floats = 100;
+  const float weight = silent ? 0.0f : 1.0f / static_cast<float>(ranks().size() - 1);
+  ring_weighted_sum(values, weight, MPI_COMM_WORLD, options);
+  CHECK(std::all_of(values.begin(), values.end(), [](float v) { return std::abs(v - 2.0f) < 1e-6f; }));
+}
+
+TEST_CASE("the chain carries the root's vector to the targets only") {
+  const int size = ranks().size(), rank = ranks().rank();
+  const int root = size - 1;
+  const std::size_t count = GENERATE(as<std::size_t>{}, 0, 1, 999, 1000, 25'001);
+  std::vector<int> targets;
+  for (int r = 0; r < root; r += 2) targets.push_back(r);
+  auto values = vector_of(rank, count);
+  ExchangeOptions options;
+  options.segment_floats = 1000;
+  options.window = 4;
+  chain_broadcast(values, root, targets, MPI_COMM_WORLD, options);
+  const bool receives = std::find(targets.begin(), targets.end(), rank) != targets.end();
+  CHECK(values == vector_of(receives ? root : rank, count));
+  ranks().barrier();
+}
+
+// The last test of this file: it leaves messages under way on a communicator of its own.
+TEST_CASE("a member that takes no part is noticed", "[last]") {
+  if (ranks().size() == 1) return;
+  MPI_Comm own;
+  MPI_Comm_dup(MPI_COMM_WORLD, &own);
+  static std::vector<float> values(100'000, 1.0f);  // outlives the messages under way
+  const bool silent = ranks().rank() == 0;
+  ExchangeOptions options;
+  options.deadline_s = 0.2;
+  if (!silent) {
+    const std::string error = error_of([&] { ring_weighted_sum(values, 1, own, options); });
+    CHECK(error ==
+          "exchange: no progress for 0.2 s while receiving from rank " + std::to_string(ranks().rank() - 1));
+  }
+  ranks().barrier();
+  options.deadline_s = 0;
+  int polls = 0;
+  options.abort = [&] { return ++polls > 10; };
+  MPI_Comm other;
+  MPI_Comm_dup(MPI_COMM_WORLD, &other);
+  if (!silent)
+    CHECK(error_of([&] {
+            chain_broadcast(values, 0, {1, 2, 3}, other, options);
+          }) == (ranks().rank() < 4 ? "exchange: aborted" : "no error"));
+  ranks().barrier();
+}
