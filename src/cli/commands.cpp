@@ -5,7 +5,9 @@
 namespace spillway::cli {
 
 const std::vector<Command>& commands() {
-  static const std::vector<Command> table = {};
+  static const std::vector<Command> table = {
+      {"windows", "the windows of a signal", false, run_windows},
+  };
   return table;
 }
 

@@ -8,4 +8,6 @@ namespace spillway::cli {
 
 using Arguments = std::vector<std::string>;
 
+int run_windows(const Arguments& arguments);
+
 }  // namespace spillway::cli

@@ -1,0 +1,84 @@
+#include "energy/gate.hpp"
+
+#include <algorithm>
+
+#include "core/error.hpp"
+
+namespace spillway {
+
+GateThresholds make_thresholds(const GateConfig& config, const Signal& signal) {
+  if (config.open_below.has_value() == config.percentile.has_value())
+    fail(ExitCode::usage, "gate: give either gate.open-below (in {}) or gate.percentile", signal.unit);
+  GateThresholds thresholds;
+  thresholds.open_below = config.open_below ? *config.open_below : percentile(signal, *config.percentile);
+  thresholds.close_above = config.close_above.value_or(thresholds.open_below);
+  thresholds.grace_s = config.grace_s;
+  if (thresholds.close_above < thresholds.open_below)
+    fail(ExitCode::usage, "gate.close-above = {} is below gate.open-below = {}: the gate would flicker",
+         thresholds.close_above, thresholds.open_below);
+  return thresholds;
+}
+
+GateState Gate::update(double now_unix_s, std::optional<double> value) {
+  const bool opens = value && *value < thresholds_.open_below;
+  const bool stays = value && *value < thresholds_.close_above;
+  switch (state_) {
+    case GateState::idle:
+      if (opens) state_ = GateState::train;
+      break;
+    case GateState::train:
+      if (!stays) {
+        state_ = thresholds_.grace_s > 0 ? GateState::drain : GateState::idle;
+        drain_until_unix_s_ = now_unix_s + thresholds_.grace_s;
+      }
+      break;
+    case GateState::drain:
+      if (opens)
+        state_ = GateState::train;
+      else if (now_unix_s >= drain_until_unix_s_)
+        state_ = GateState::idle;
+      break;
+  }
+  return state_;
+}
+
+std::vector<Window> find_windows(const Signal& signal, const GateThresholds& thresholds,
+                                 double min_length_s) {
+  // The gate changes state at samples and at the ends of what they hold; the grace period is added afterwards, which may
+  // join two windows.
+  GateThresholds without_grace = thresholds;
+  without_grace.grace_s = 0;
+  Gate gate(without_grace);
+  std::vector<Window> raw;
+  bool open = false;
+  const auto feed = [&](double at, std::optional<double> value) {
+    const bool now_open = gate.update(at, value) == GateState::train;
+    if (now_open && !open) raw.push_back({at, at});
+    if (!now_open && open) raw.back().close_unix_s = at;
+    open = now_open;
+  };
+  for (std::size_t i = 0; i < signal.times_unix_s.size(); ++i) {
+    feed(signal.times_unix_s[i], signal.value_at(signal.times_unix_s[i]));
+    const double until = signal.held_until(i);
+    const bool last = i + 1 == signal.times_unix_s.size();
+    if (last || until < signal.times_unix_s[i + 1]) feed(until, std::nullopt);
+  }
+  std::vector<Window> windows;
+  for (const Window& window : raw) {
+    if (window.length_s() < min_length_s) continue;
+    const double close = window.close_unix_s + thresholds.grace_s;
+    if (!windows.empty() && window.open_unix_s <= windows.back().close_unix_s)
+      windows.back().close_unix_s = close;
+    else
+      windows.push_back({window.open_unix_s, close});
+  }
+  return windows;
+}
+
+const Window* window_at_or_after(const std::vector<Window>& windows, double unix_s) {
+  const auto found = std::find_if(windows.begin(), windows.end(),
+                                  [unix_s](const Window& window) { return unix_s < window.close_unix_s; });
+  return found == windows.end() ? nullptr : &*found;
+}
+
+}  // namespace spillway

@@ -1,0 +1,55 @@
+// When a site may train: a gate with hysteresis over a signal. Pure: no clock, no I/O.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "core/config.hpp"
+#include "energy/signal.hpp"
+
+namespace spillway {
+
+// [open, close)
+struct Window {
+  double open_unix_s = 0;
+  double close_unix_s = 0;
+  double length_s() const { return close_unix_s - open_unix_s; }
+};
+
+enum class GateState {
+  idle,   // closed
+  train,  // open
+  drain,  // the signal has closed, the grace period runs
+};
+
+struct GateThresholds {
+  double open_below = 0;   // opens where the value is below this
+  double close_above = 0;  // closes where it is not below this; at least open_below
+  double grace_s = 0;      // stays open (drain) this long after the signal closes
+};
+
+// From the configuration: absolute thresholds, or a percentile of the signal. Throws Error(usage) where neither or both
+// are given, or close-above is less than open-below.
+GateThresholds make_thresholds(const GateConfig& config, const Signal& signal);
+
+// The gate itself. Feed it the value in force at growing instants; nothing = unknown, which counts as closed.
+class Gate {
+ public:
+  explicit Gate(const GateThresholds& thresholds) : thresholds_(thresholds) {}
+  GateState update(double now_unix_s, std::optional<double> value);
+  GateState state() const { return state_; }
+
+ private:
+  GateThresholds thresholds_;
+  GateState state_ = GateState::idle;
+  double drain_until_unix_s_ = 0;
+};
+
+// The windows of a known signal: the gate run over all of it. Windows shorter than min_length_s (without the grace
+// period) are left out: with the file at hand their length is known before they open.
+std::vector<Window> find_windows(const Signal& signal, const GateThresholds& thresholds, double min_length_s);
+
+// The window that holds the instant, or the next one after it; null after the last.
+const Window* window_at_or_after(const std::vector<Window>& windows, double unix_s);
+
+}  // namespace spillway
