@@ -1,0 +1,163 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "core/hash.hpp"
+#include "io/checkpoint.hpp"
+#include "io/digest.hpp"
+#include "io/hdf5.hpp"
+
+namespace spillway {
+
+namespace {
+
+using hdf5::Handle;
+
+void fsync_path(const std::filesystem::path& path, int flags) {
+  const int descriptor = open(path.c_str(), flags | O_CLOEXEC);
+  const bool failed = descriptor < 0 || fsync(descriptor) != 0;
+  const int error = errno;
+  if (descriptor >= 0) close(descriptor);
+  if (failed) fail(ExitCode::io, "{}: fsync: {}", path.string(), std::strerror(error));
+}
+
+void write_attribute(const std::string& file, hid_t object, const std::string& name, const Attribute& value) {
+  const Handle space(H5_CHECK(file, H5Screate(H5S_SCALAR)), H5Sclose);
+  const auto create = [&](hid_t type) {
+    return Handle(
+        H5_CHECK(file, H5Acreate2(object, name.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT)),
+        H5Aclose);
+  };
+  if (const auto* integer = std::get_if<std::int64_t>(&value)) {
+    H5_CHECK(file, H5Awrite(create(H5T_STD_I64LE).get(), H5T_NATIVE_INT64, integer));
+  } else if (const auto* real = std::get_if<double>(&value)) {
+    H5_CHECK(file, H5Awrite(create(H5T_IEEE_F64LE).get(), H5T_NATIVE_DOUBLE, real));
+  } else {
+    const auto& text = std::get<std::string>(value);
+    const Handle type(H5_CHECK(file, H5Tcopy(H5T_C_S1)), H5Tclose);
+    H5_CHECK(file, H5Tset_size(type.get(), text.size() + 1));
+    H5_CHECK(file, H5Tset_cset(type.get(), H5T_CSET_UTF8));
+    H5_CHECK(file, H5Awrite(create(type.get()).get(), type.get(), text.c_str()));
+  }
+}
+
+// Opens a group, making it and its parents where they are missing.
+Handle open_group(const std::string& file, hid_t root, const std::string& path) {
+  const Handle parents(H5_CHECK(file, H5Pcreate(H5P_LINK_CREATE)), H5Pclose);
+  H5_CHECK(file, H5Pset_create_intermediate_group(parents.get(), 1));
+  if (path == "/" || H5Lexists(root, path.c_str(), H5P_DEFAULT) > 0)
+    return {H5_CHECK(file, H5Gopen2(root, path.c_str(), H5P_DEFAULT)), H5Gclose};
+  return {H5_CHECK(file, H5Gcreate2(root, path.c_str(), parents.get(), H5P_DEFAULT, H5P_DEFAULT)), H5Gclose};
+}
+
+// Returns the checksum.
+std::string write_dataset(const std::string& file, hid_t root, const std::string& path,
+                          const std::vector<std::int64_t>& shape, hid_t stored, hid_t native,
+                          const void* data, std::span<const std::byte> bytes) {
+  open_group(file, root, path.substr(0, std::max<std::size_t>(path.rfind('/'), 1)));
+  const std::vector<hsize_t> extent(shape.begin(), shape.end());
+  const Handle space(
+      H5_CHECK(file, H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr)), H5Sclose);
+  const Handle properties(H5_CHECK(file, H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
+  // No times of creation: equal state gives equal bytes.
+  H5_CHECK(file, H5Pset_obj_track_times(properties.get(), 0));
+  const Handle dataset(H5_CHECK(file, H5Dcreate2(root, path.c_str(), stored, space.get(), H5P_DEFAULT,
+                                                 properties.get(), H5P_DEFAULT)),
+                       H5Dclose);
+  if (!bytes.empty()) H5_CHECK(file, H5Dwrite(dataset.get(), native, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
+  const std::string checksum = xxh3_hex({bytes});
+  write_attribute(file, dataset.get(), "xxh3", checksum);
+  return checksum;
+}
+
+}  // namespace
+
+struct CheckpointWriter::State {
+  std::filesystem::path file, temporary;
+  hdf5::Handle handle;
+  std::map<std::string, std::string> checksums;  // by path
+  bool committed = false;
+
+  template <class Value>
+  void write(const std::string& path, const std::vector<std::int64_t>& shape, std::span<const Value> values,
+             hid_t stored, hid_t native) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : shape) count *= extent;
+    SPILLWAY_CHECK(path.starts_with('/') && count == static_cast<std::int64_t>(values.size()));
+    checksums[path] = write_dataset(file.string(), handle.get(), path, shape, stored, native, values.data(),
+                                    std::as_bytes(values));
+  }
+};
+
+CheckpointWriter::CheckpointWriter(std::filesystem::path file) : state_(std::make_unique<State>()) {
+  hdf5::silence_error_stack();
+  state_->file = std::move(file);
+  state_->temporary = state_->file.string() + ".tmp";
+  const std::string name = state_->file.string();
+  const Handle access(H5_CHECK(name, H5Pcreate(H5P_FILE_ACCESS)), H5Pclose);
+  H5_CHECK(name, H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18));
+  const hid_t handle = H5Fcreate(state_->temporary.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
+  if (handle < 0) fail(ExitCode::io, "{}: cannot be created: {}", name, hdf5::last_error());
+  state_->handle = Handle(handle, H5Fclose);
+  attributes("/",
+             {{"format", std::string(kCheckpointFormat)}, {"version", std::int64_t{kCheckpointVersion}}});
+}
+
+CheckpointWriter::~CheckpointWriter() {
+  if (!state_ || state_->committed) return;
+  state_->handle = Handle();
+  std::error_code ignored;
+  std::filesystem::remove(state_->temporary, ignored);
+}
+
+void CheckpointWriter::write(const std::string& path, const std::vector<std::int64_t>& shape,
+                             std::span<const float> values) {
+  state_->write(path, shape, values, H5T_IEEE_F32LE, H5T_NATIVE_FLOAT);
+}
+
+void CheckpointWriter::write(const std::string& path, const std::vector<std::int64_t>& shape,
+                             std::span<const double> values) {
+  state_->write(path, shape, values, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE);
+}
+
+void CheckpointWriter::write(const std::string& path, const std::vector<std::int64_t>& shape,
+                             std::span<const std::int64_t> values) {
+  state_->write(path, shape, values, H5T_STD_I64LE, H5T_NATIVE_INT64);
+}
+
+void CheckpointWriter::write(const std::string& path, const std::string& text) {
+  const std::string name = state_->file.string();
+  const Handle type(H5_CHECK(name, H5Tcopy(H5T_C_S1)), H5Tclose);
+  H5_CHECK(name, H5Tset_size(type.get(), text.size() + 1));
+  H5_CHECK(name, H5Tset_cset(type.get(), H5T_CSET_UTF8));
+  const std::string checksum = write_dataset(name, state_->handle.get(), path, {1}, type.get(), type.get(),
+                                             text.c_str(), bytes_of(text));
+  state_->checksums[path] = checksum;
+}
+
+void CheckpointWriter::attributes(const std::string& group, const Attributes& values) {
+  const std::string name = state_->file.string();
+  const Handle handle = open_group(name, state_->handle.get(), group);
+  for (const auto& [key, value] : values) write_attribute(name, handle.get(), key, value);
+}
+
+std::string CheckpointWriter::commit() {
+  const std::string name = state_->file.string();
+  const std::string digest = checkpoint_digest(state_->checksums);
+  attributes("/", {{"digest", digest}});
+  // A full disk may show only here, when HDF5 writes what it has held back.
+  H5_CHECK(name, H5Fflush(state_->handle.get(), H5F_SCOPE_GLOBAL));
+  state_->handle = Handle();
+  fsync_path(state_->temporary, O_RDWR);
+  if (std::rename(state_->temporary.c_str(), state_->file.c_str()) != 0)
+    fail(ExitCode::io, "{}: cannot be renamed into place: {}", name, std::strerror(errno));
+  state_->committed = true;
+  const auto folder = state_->file.parent_path();
+  fsync_path(folder.empty() ? "." : folder, O_RDONLY | O_DIRECTORY);
+  return digest;
+}
+
+}  // namespace spillway

@@ -1,0 +1,52 @@
+// HDF5 handles that close themselves, and errors that are one line. Only src/io includes this.
+#pragma once
+
+#include <hdf5.h>
+
+#include <string>
+#include <utility>
+
+#include "core/error.hpp"
+
+namespace spillway::hdf5 {
+
+// Owns one identifier.
+class Handle {
+ public:
+  using Close = herr_t (*)(hid_t);
+  Handle() = default;
+  Handle(hid_t id, Close close) : id_(id), close_(close) {}
+  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
+  Handle& operator=(Handle&& other) noexcept {
+    std::swap(id_, other.id_);
+    std::swap(close_, other.close_);
+    return *this;
+  }
+  ~Handle() {
+    if (id_ >= 0) close_(id_);
+  }
+  hid_t get() const { return id_; }
+  explicit operator bool() const { return id_ >= 0; }
+
+ private:
+  hid_t id_ = -1;
+  Close close_ = nullptr;
+};
+
+// HDF5 prints its error stack to stderr by default; we report one line instead.
+inline void silence_error_stack() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+
+// The innermost message of HDF5's error stack, and the system's where a file operation failed.
+std::string last_error();
+
+}  // namespace spillway::hdf5
+
+// The identifier or status an HDF5 call returned; throws Error(io) naming file and call where it is negative.
+#define H5_CHECK(file, call)                                                         \
+  [&] {                                                                              \
+    const auto h5_result = (call);                                                   \
+    if (h5_result < 0)                                                               \
+      ::spillway::fail(::spillway::ExitCode::io, "{}: {} failed: {}", (file), #call, \
+                       ::spillway::hdf5::last_error());                              \
+    return h5_result;                                                                \
+  }()
