@@ -51,7 +51,8 @@ class Gpt {
   // Losses of the last call's tokens, (B, T) on the device.
   const float* losses() const { return memory_.losses; }
 
-  // Logits z = 15·tanh(u/15) after each of the prompt's tokens from position `first` on: (prompt − first, V), host memory.
+  // Logits z = 15·tanh(u/15) after each token of the prompt from position `first` on: (prompt − first, V), host memory.
+  // The prompt has 1 to spec.sequence tokens; first is a position in it. Throws Error(bad_data) as forward_loss does.
   std::vector<float> logits(const Weights<Dev>& weights, std::span<const std::int32_t> prompt, int first);
 
  private:
