@@ -1,0 +1,113 @@
+// Chooses between our attention and cuDNN's. Both use the same layout and the same log-sum-exp, so each direction of each
+// shape is chosen on its own.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <stdexcept>
+
+#include "kernels/cuda/attention_cudnn.hpp"
+#include "kernels/cuda/attention_own.hpp"
+#include "kernels/cuda/attention_plans.hpp"
+#include "kernels/cuda/state.hpp"
+#include "kernels/ops.hpp"
+
+namespace spillway {
+
+AttentionPlans::AttentionPlans() = default;
+AttentionPlans::~AttentionPlans() = default;
+
+CudnnAttention& AttentionPlans::cudnn(Cuda& device, const AttentionShape& shape) {
+  std::unique_ptr<CudnnAttention>& attention = cudnn_[shape];
+  if (!attention) attention = std::make_unique<CudnnAttention>(device, shape);
+  return *attention;
+}
+
+std::string AttentionPlans::describe() const {
+  std::string text;
+  for (const auto& [key, plan] : plans_) {
+    std::array<char, 400> line{};
+    std::snprintf(line.data(), line.size(), "attention %s B%d T%d H%d D%d: %s (%s)\n",
+                  key.backward ? "backward" : "forward", key.shape.B, key.shape.T, key.shape.H, key.shape.D,
+                  plan.use_cudnn ? "cuDNN" : "own", plan.why.c_str());
+    text += line.data();
+  }
+  return text;
+}
+
+namespace {
+
+// Where cuDNN's backward pass may put what it needs: the op's own workspace or the device's, whichever is large enough.
+void* backward_workspace(const Cuda& device, const AttentionShape& s, std::size_t bytes, float* workspace) {
+  const std::size_t given = static_cast<std::size_t>(attention_workspace(s.B, s.T, s.H, s.D)) * sizeof(float);
+  return bytes <= given ? workspace : device.workspace(bytes);
+}
+
+template <class Run>
+float median_ms(const Cuda& device, const Run& run) {
+  constexpr int kTimings = 3;
+  run();  // warms up
+  CudaEvent start, stop;
+  std::array<float, kTimings> times{};
+  for (float& time : times) {
+    start.record(device);
+    run();
+    stop.record(device);
+    time = stop.ms_since(start);
+  }
+  std::sort(times.begin(), times.end());
+  return times[kTimings / 2];
+}
+
+// Runs one of the two, after choosing at the first call. The trial runs are harmless: they overwrite the outputs with
+// the values they are about to get.
+template <class Own, class Cudnn>
+void run_chosen(const Cuda& device, AttentionPlan& plan, const Own& own, const Cudnn& cudnn) {
+  if (!plan.chosen && device.attention != AttentionChoice::automatic) {
+    plan.use_cudnn = device.attention == AttentionChoice::cudnn;
+    plan.why = "as asked";
+  } else if (!plan.chosen && device.deterministic) {
+    plan.why = "deterministic";
+  } else if (!plan.chosen && !Cuda::has_cudnn_attention()) {
+    plan.why = "built without cuDNN's";
+  } else if (!plan.chosen) {
+    plan.own_ms = median_ms(device, own);
+    try {
+      plan.cudnn_ms = median_ms(device, cudnn);
+      plan.use_cudnn = plan.cudnn_ms < plan.own_ms;
+      plan.why = "own " + std::to_string(plan.own_ms) + " ms, cuDNN " + std::to_string(plan.cudnn_ms) + " ms";
+    } catch (const std::runtime_error& error) {
+      plan.why = error.what();
+    }
+  }
+  plan.chosen = true;
+  if (plan.use_cudnn)
+    cudnn();
+  else
+    own();
+}
+
+}  // namespace
+
+void attention_forward(Cuda& device, bf16* o, float* lse, const bf16* qkv, int B, int T, int H, int D) {
+  const AttentionShape shape = {B, T, H, D};
+  AttentionPlans& plans = *device.state().attention_plans;
+  run_chosen(
+      device, plans.plan(shape, false), [&] { own_attention_forward(device, o, lse, qkv, B, T, H, D); },
+      [&] { plans.cudnn(device, shape).forward(device, o, lse, qkv); });
+}
+
+void attention_backward(Cuda& device, bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse,
+                        const bf16* qkv, float* workspace, int B, int T, int H, int D) {
+  const AttentionShape shape = {B, T, H, D};
+  AttentionPlans& plans = *device.state().attention_plans;
+  run_chosen(
+      device, plans.plan(shape, true),
+      [&] { own_attention_backward(device, dqkv, d_o, o, lse, qkv, workspace, B, T, H, D); },
+      [&] {
+        CudnnAttention& cudnn = plans.cudnn(device, shape);
+        void* memory = backward_workspace(device, shape, cudnn.backward_workspace_bytes(), workspace);
+        cudnn.backward(device, dqkv, d_o, o, lse, qkv, memory);
+      });
+}
+
+}  // namespace spillway

@@ -1,0 +1,51 @@
+// Which attention runs for each shape that a device has seen.
+#pragma once
+
+#include <compare>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "kernels/cuda/device.hpp"
+
+namespace spillway {
+
+class CudnnAttention;  // attention_cudnn.hpp
+
+struct AttentionShape {
+  int B, T, H, D;
+  friend auto operator<=>(const AttentionShape&, const AttentionShape&) = default;
+};
+
+// One direction (forward or backward) of one shape. Times are 0 where nothing was timed.
+struct AttentionPlan {
+  bool chosen = false;
+  bool use_cudnn = false;
+  float own_ms = 0, cudnn_ms = 0;
+  std::string why;  // in words, for the log
+};
+
+class AttentionPlans {
+ public:
+  AttentionPlans();
+  ~AttentionPlans();
+
+  static bool has_cudnn();
+  // cuDNN's attention for a shape, made at the first call. Throws std::runtime_error where it was not compiled in or
+  // cuDNN supports no such shape.
+  CudnnAttention& cudnn(Cuda& device, const AttentionShape& shape);
+  AttentionPlan& plan(const AttentionShape& shape, bool backward) { return plans_[{shape, backward}]; }
+  // One line per plan.
+  std::string describe() const;
+
+ private:
+  struct Key {
+    AttentionShape shape;
+    bool backward;
+    friend auto operator<=>(const Key&, const Key&) = default;
+  };
+  std::map<Key, AttentionPlan> plans_;
+  std::map<AttentionShape, std::unique_ptr<CudnnAttention>> cudnn_;
+};
+
+}  // namespace spillway

@@ -1,0 +1,28 @@
+// Matrix products through cuBLASLt, for the ops of this folder.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/device.hpp"
+#include "kernels/types.hpp"
+
+namespace spillway {
+
+// One row-major product D = alpha·op(A)·op(B) + beta·C with fp32 accumulation; op(A): (m, k), op(B): (k, n), C and D: (m, n).
+struct Gemm {
+  int m, n, k;
+  bool transpose_a;  // A is stored as (k, m)
+  bool transpose_b;  // B is stored as (n, k)
+  bool fp32_output;  // C and D are float, else bf16
+  int batch = 1;     // so many products of contiguous matrices
+
+  friend auto operator<=>(const Gemm&, const Gemm&) = default;
+};
+
+// A and B: bf16. C and D: bf16 or float; they may be the same. The first call of a shape finds its plan: unless
+// device.deterministic, cuBLASLt's candidates are timed, which needs as much free device memory as D where C = D and
+// beta ≠ 0. Throws std::runtime_error where cuBLASLt supports no such product.
+void gemm(Cuda& device, const Gemm& shape, float alpha, const bf16* A, const bf16* B, float beta,
+          const void* C, void* D);
+
+}  // namespace spillway

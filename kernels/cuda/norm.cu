@@ -1,0 +1,165 @@
+// RMS norm fused with the mix of the residual stream. One warp per row; the row stays in registers between the sum of
+// squares and the output, so that each tensor crosses memory once.
+#include "kernels/cuda/rows.cuh"
+#include "kernels/ops.hpp"
+
+namespace spillway {
+
+namespace {
+
+template <int kVectors, bool kMix>
+__global__ void __launch_bounds__(kRowThreads)
+    mix_norm_forward_kernel(uint4* __restrict__ h, float* __restrict__ rstd, uint4* __restrict__ x,
+                            const uint4* __restrict__ x0, const float* lambda_r, const float* lambda_0,
+                            int rows, int C) {
+  const int row = row_of_warp();
+  if (row >= rows) return;
+  const std::int64_t base = static_cast<std::int64_t>(row) * (C / kVector);
+  const float mix_r = kMix ? *lambda_r : 1.0f, mix_0 = kMix ? *lambda_0 : 0.0f;
+  uint4 kept[kVectors];
+  float squares = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int column = column_of_lane(i);
+    if (column >= C / kVector) break;
+    kept[i] = x[base + column];
+    float values[kVector];
+    unpack(values, kept[i]);
+    if constexpr (kMix) {
+      float first[kVector];
+      unpack(first, x0[base + column]);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) values[j] = mix_r * values[j] + mix_0 * first[j];
+      kept[i] = pack(values);
+      x[base + column] = kept[i];
+      unpack(values,
+             kept[i]);  // the norm is that of the rounded stream: backward recovers it from h and rstd
+    }
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) squares += values[j] * values[j];
+  }
+  const float r = rsqrtf(lane_sum(squares) / static_cast<float>(C) + kNormEpsilon);
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int column = column_of_lane(i);
+    if (column >= C / kVector) break;
+    float values[kVector];
+    unpack(values, kept[i]);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) values[j] *= r;
+    h[base + column] = pack(values);
+  }
+  if (threadIdx.x % kWarp == 0) rstd[row] = r;
+}
+
+// partial[block] and partial[gridDim.x + block]: <g, x0> and <g, h/rstd> of the block's rows.
+template <int kVectors, bool kMix>
+__global__ void __launch_bounds__(kRowThreads)
+    mix_norm_backward_kernel(uint4* __restrict__ dx, uint4* __restrict__ dx0, float* __restrict__ partial,
+                             const uint4* __restrict__ dh, const uint4* __restrict__ h,
+                             const float* __restrict__ rstd, const uint4* __restrict__ x0,
+                             const float* lambda_r, const float* lambda_0, int rows, int C) {
+  const int row = row_of_warp();
+  const bool active = row < rows;
+  const std::int64_t base = static_cast<std::int64_t>(row) * (C / kVector);
+  const float mix_r = kMix ? *lambda_r : 1.0f, mix_0 = kMix ? *lambda_0 : 0.0f;
+  uint4 kept_dh[kVectors], kept_h[kVectors];
+  float dot = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int column = column_of_lane(i);
+    if (!active || column >= C / kVector) break;
+    kept_dh[i] = dh[base + column];
+    kept_h[i] = h[base + column];
+    dot += dot_product(kept_dh[i], kept_h[i]);
+  }
+  const float mean = lane_sum(dot) / static_cast<float>(C);
+  const float r = active ? rstd[row] : 1.0f;
+  float dot_first = 0, dot_mixed = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int column = column_of_lane(i);
+    if (!active || column >= C / kVector) break;
+    float g[kVector], gradient[kVector], normed[kVector];
+    unpack(g, dx[base + column]);
+    unpack(gradient, kept_dh[i]);
+    unpack(normed, kept_h[i]);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) g[j] += r * (gradient[j] - normed[j] * mean);
+    if constexpr (kMix) {
+      float first[kVector], dfirst[kVector];
+      unpack(first, x0[base + column]);
+      unpack(dfirst, dx0[base + column]);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        dot_first += g[j] * first[j];
+        dot_mixed += g[j] * normed[j];
+        dfirst[j] += mix_0 * g[j];
+        g[j] *= mix_r;
+      }
+      dx0[base + column] = pack(dfirst);
+    }
+    dx[base + column] = pack(g);
+  }
+  if constexpr (kMix) {
+    __shared__ float sums[2][kWarp];
+    const float first = block_sum(lane_leader(lane_sum(dot_first)), sums[0]);
+    const float mixed = block_sum(lane_leader(lane_sum(dot_mixed) / r), sums[1]);
+    if (threadIdx.x == 0) {
+      partial[blockIdx.x] = first;
+      partial[gridDim.x + blockIdx.x] = mixed;
+    }
+  }
+}
+
+// dλ0 += Σ<g, x0> ;  dλr += (Σ<g, h/rstd> − λ0·Σ<g, x0>)/λr, in one block and a fixed order.
+__global__ void __launch_bounds__(kRowThreads)
+    lambda_gradients_kernel(float* dlambda_r, float* dlambda_0, const float* __restrict__ partial, int blocks,
+                            const float* lambda_r, const float* lambda_0) {
+  __shared__ float sums[2][kWarp];
+  float first = 0, mixed = 0;
+  for (int i = threadIdx.x; i < blocks; i += blockDim.x) {
+    first += partial[i];
+    mixed += partial[blocks + i];
+  }
+  first = block_sum(first, sums[0]);
+  mixed = block_sum(mixed, sums[1]);
+  if (threadIdx.x == 0) {
+    *dlambda_0 += first;
+    *dlambda_r += (mixed - *lambda_0 * first) / *lambda_r;
+  }
+}
+
+}  // namespace
+
+void mix_norm_forward(Cuda& device, bf16* h, float* rstd, bf16* x, const bf16* x0, const float* lambda_r,
+                      const float* lambda_0, int rows, int C) {
+  const int blocks = ceil_div(rows, kRowsPerBlock);
+  with_row_vectors(C, [&](auto count) {
+    const auto kernel = lambda_r != nullptr ? mix_norm_forward_kernel<count(), true>
+                                            : mix_norm_forward_kernel<count(), false>;
+    kernel<<<blocks, kRowThreads, 0, device.stream()>>>(vectors(h), rstd, vectors(x), vectors(x0), lambda_r,
+                                                        lambda_0, rows, C);
+  });
+  LAUNCH_CHECK();
+}
+
+void mix_norm_backward(Cuda& device, bf16* dx, bf16* dx0, float* dlambda_r, float* dlambda_0, const bf16* dh,
+                       const bf16* h, const float* rstd, const bf16* x0, const float* lambda_r,
+                       const float* lambda_0, float* workspace, int rows, int C) {
+  const int blocks = ceil_div(rows, kRowsPerBlock);
+  with_row_vectors(C, [&](auto count) {
+    const auto kernel = lambda_r != nullptr ? mix_norm_backward_kernel<count(), true>
+                                            : mix_norm_backward_kernel<count(), false>;
+    kernel<<<blocks, kRowThreads, 0, device.stream()>>>(vectors(dx), vectors(dx0), workspace, vectors(dh),
+                                                        vectors(h), rstd, vectors(x0), lambda_r, lambda_0,
+                                                        rows, C);
+  });
+  LAUNCH_CHECK();
+  if (lambda_r == nullptr) return;
+  lambda_gradients_kernel<<<1, kRowThreads, 0, device.stream()>>>(dlambda_r, dlambda_0, workspace, blocks,
+                                                                  lambda_r, lambda_0);
+  LAUNCH_CHECK();
+}
+
+}  // namespace spillway
