@@ -28,6 +28,12 @@ std::int64_t shuffled_block(std::int64_t index, std::int64_t blocks, std::uint64
   return static_cast<std::int64_t>(value);
 }
 
+int data_vocab(const std::filesystem::path& folder) {
+  if (const auto info = read_data_info(folder)) return info->vocab;
+  const int largest = std::max(TokenStream(folder, "train").largest(), TokenStream(folder, "val").largest());
+  return (largest + 64) / 64 * 64;
+}
+
 Loader::Loader(const std::filesystem::path& folder, int sequence, std::int64_t tokens_per_step,
                std::int64_t val_tokens, std::uint64_t seed)
     : sequence_(sequence),
@@ -50,9 +56,8 @@ Loader::Loader(const std::filesystem::path& folder, int sequence, std::int64_t t
     fail(ExitCode::bad_data,
          "data.dir {}: {} held-out tokens and train.val-tokens = {} give no sequence of {}", folder.string(),
          val_.size(), val_tokens, sequence);
-  const int largest = std::max(train_.largest(), val_.largest());
-  vocab_ = info_ ? info_->vocab : (largest + 64) / 64 * 64;
-  if (largest >= vocab_)
+  vocab_ = data_vocab(folder);
+  if (const int largest = std::max(train_.largest(), val_.largest()); largest >= vocab_)
     fail(ExitCode::bad_data,
          "data.dir {}: token {} is outside data.json's vocabulary of {}; run spillway tokenize again",
          folder.string(), largest, vocab_);

@@ -14,6 +14,10 @@ namespace spillway {
 // (Feistel network over Philox with cycle walking: no table, any block at once.)
 std::int64_t shuffled_block(std::int64_t index, std::int64_t blocks, std::uint64_t seed, std::int64_t epoch);
 
+// The vocabulary of a folder of shards: data.json's, or the largest id + 1 rounded up to a multiple of 64 where there is
+// none (reads all tokens).
+int data_vocab(const std::filesystem::path& folder);
+
 // The training text is one stream of tokens, cut into blocks of tokens_per_step tokens: S sequences of T tokens, the data
 // of one optimizer step. Block k of the run is block shuffled_block(k mod n) of epoch k / n, n blocks to an epoch.
 // Sequence i of a block starts T·i tokens into it and reads T + 1 tokens; the targets are shifted by one. The tail of
@@ -29,7 +33,6 @@ class Loader {
   // Sequences [first, first + count) of block `block`: tokens and targets are (count, T).
   void fill(std::int64_t block, int first, int count, std::int32_t* tokens, std::int32_t* targets) const;
 
-  // The vocabulary: data.json's, or the largest id + 1 rounded up to a multiple of 64 where there is none.
   int vocab() const { return vocab_; }
   std::int64_t blocks_per_epoch() const { return blocks_; }
   const std::optional<DataInfo>& info() const { return info_; }

@@ -1,0 +1,61 @@
+// One rank's share of a site's training: model, gradients and optimizer on a device. The only place where the device is
+// chosen at run time; everything above it is the same for CPU and CUDA.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "comm/site.hpp"
+#include "core/arena.hpp"
+#include "core/config.hpp"
+#include "core/layout.hpp"
+#include "data/loader.hpp"
+#include "model/spec.hpp"
+
+namespace spillway {
+
+// What one optimizer step gave, the same on every rank.
+struct StepOutcome {
+  double loss_nats = 0;      // mean over the step's tokens
+  double gradient_norm = 0;  // Euclidean norm of the whole gradient
+  bool applied = false;      // false: the gradient was not finite and the parameters did not change
+};
+
+// A tensor of the optimizer's state in host memory, by name and shape.
+struct HostTensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::vector<float> values;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // Forward, backward, gradient sum over the site's ranks and optimizer update on one block of data.
+  // Collective over the site. global_step: what the schedules read.
+  virtual StepOutcome train(std::int64_t block, std::int64_t global_step) = 0;
+
+  // Mean loss in nats per token over the validation batches. Collective over the site.
+  virtual double validate() = 0;
+
+  // The fp32 master parameters, in layout order, from and to host memory. Not collective.
+  virtual void read_parameters(std::span<float> to) = 0;
+  virtual void write_parameters(std::span<const float> from) = 0;
+
+  // The optimizer's state by value. load throws Error(bad_data) where a tensor is missing or has another shape.
+  virtual std::vector<HostTensor> optimizer_state() = 0;
+  virtual void load_optimizer_state(const std::vector<HostTensor>& tensors, std::int64_t updates) = 0;
+  virtual std::int64_t optimizer_updates() const = 0;
+
+  virtual std::vector<MemoryUse> memory_use() const = 0;
+};
+
+// Validates sizes against each other (Error(usage) naming the keys): the ranks must divide a step's sequences, the
+// micro-batch a rank's share. Parameters are those of initialize_parameters(seed) afterwards.
+std::unique_ptr<Engine> make_engine(const Config& config, const GptSpec& spec, const ParameterLayout& layout,
+                                    const Loader& loader, SiteComm& site);
+
+}  // namespace spillway

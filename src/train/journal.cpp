@@ -1,0 +1,106 @@
+#include "train/journal.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string>
+
+#include "core/error.hpp"
+#include "core/hash.hpp"
+#include "core/log.hpp"
+
+namespace spillway {
+namespace {
+
+// "<32 hex digits> <json>"
+std::string line_of(const nlohmann::json& entry) {
+  const std::string text = entry.dump();
+  return xxh3_hex({bytes_of(text)}) + " " + text + "\n";
+}
+
+std::optional<nlohmann::json> parse_line(const std::string& line) {
+  constexpr std::size_t digits = 32;
+  if (line.size() <= digits + 1 || line[digits] != ' ') return std::nullopt;
+  const std::string text = line.substr(digits + 1);
+  if (xxh3_hex({bytes_of(text)}) != line.substr(0, digits)) return std::nullopt;
+  auto entry = nlohmann::json::parse(text, nullptr, false);
+  if (entry.is_discarded()) return std::nullopt;
+  return entry;
+}
+
+struct Contents {
+  std::vector<nlohmann::json> entries;
+  std::size_t good_bytes = 0;  // what follows is a torn line
+  bool torn = false;
+};
+
+Contents read_contents(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) fail(ExitCode::io, "{}: cannot be read: {}", file.string(), std::strerror(errno));
+  const std::string text{std::istreambuf_iterator<char>(stream), {}};
+  Contents contents;
+  for (std::size_t number = 1; contents.good_bytes < text.size(); ++number) {
+    const std::size_t end = text.find('\n', contents.good_bytes);
+    const bool last = end == std::string::npos || end + 1 == text.size();
+    const auto entry = end == std::string::npos
+                           ? std::nullopt
+                           : parse_line(text.substr(contents.good_bytes, end - contents.good_bytes));
+    if (!entry && !last)
+      fail(ExitCode::bad_data,
+           "{}: line {} does not match its checksum: the journal is damaged; restore it from a backup",
+           file.string(), number);
+    if (!entry) {
+      contents.torn = true;
+      break;
+    }
+    contents.entries.push_back(*entry);
+    contents.good_bytes = end + 1;
+  }
+  return contents;
+}
+
+}  // namespace
+
+Journal::Journal(std::filesystem::path file) : file_(std::move(file)) {
+  descriptor_ = open(file_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail(ExitCode::io, "{}: cannot be opened: {}", file_.string(), std::strerror(errno));
+  if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    close(descriptor_);
+    fail(ExitCode::io, "{}: another hub uses this journal; stop it first, or choose another run.dir",
+         file_.string());
+  }
+  try {
+    Contents contents = read_contents(file_);
+    if (contents.torn) {
+      log_warning("{}: the last line is incomplete, as after a crash: it is cut off", file_.string());
+      if (ftruncate(descriptor_, static_cast<off_t>(contents.good_bytes)) != 0)
+        fail(ExitCode::io, "{}: cannot be truncated: {}", file_.string(), std::strerror(errno));
+    }
+    entries_ = std::move(contents.entries);
+  } catch (...) {
+    close(descriptor_);
+    throw;
+  }
+}
+
+Journal::~Journal() { close(descriptor_); }
+
+void Journal::append(const nlohmann::json& entry) {
+  const std::string line = line_of(entry);
+  // One write of a short line: a crash leaves all of it or a torn end, which the next start cuts off.
+  if (write(descriptor_, line.data(), line.size()) != static_cast<ssize_t>(line.size()) ||
+      fsync(descriptor_) != 0)
+    fail(ExitCode::io, "{}: cannot be written: {}", file_.string(), std::strerror(errno));
+}
+
+std::vector<nlohmann::json> Journal::read(const std::filesystem::path& file) {
+  return read_contents(file).entries;
+}
+
+}  // namespace spillway

@@ -1,0 +1,311 @@
+#include "train/member.hpp"
+
+#include <algorithm>
+
+#include "core/error.hpp"
+#include "core/hash.hpp"
+#include "core/log.hpp"
+#include "optim/outer.hpp"
+
+namespace spillway {
+
+std::int64_t count_blocks(const BlockRanges& ranges) {
+  std::int64_t count = 0;
+  for (const auto& [first, end] : ranges) count += end - first;
+  return count;
+}
+
+void add_block(BlockRanges& ranges, std::int64_t block) {
+  auto after = std::upper_bound(ranges.begin(), ranges.end(), block,
+                                [](std::int64_t value, const auto& range) { return value < range.first; });
+  const bool joins_before = after != ranges.begin() && std::prev(after)->second == block;
+  const bool joins_after = after != ranges.end() && after->first == block + 1;
+  if (joins_before && joins_after) {
+    std::prev(after)->second = after->second;
+    ranges.erase(after);
+  } else if (joins_before) {
+    std::prev(after)->second = block + 1;
+  } else if (joins_after) {
+    after->first = block;
+  } else {
+    ranges.insert(after, {block, block + 1});
+  }
+}
+
+Member::Member(MemberIdentity identity, MemberOptions options, MemberState state, MemberHost& host)
+    : identity_(std::move(identity)), options_(options), host_(host), state_(std::move(state)) {
+  SPILLWAY_CHECK(state_.base.size() == state_.velocity.size());
+}
+
+std::int64_t Member::global_step() const { return state_.model.blocks + count_blocks(state_.consumed); }
+
+void Member::announce(bool open) {
+  open_ = open;
+  say_hello();
+}
+
+void Member::say_hello() {
+  Hello hello;
+  hello.member = identity_.name;
+  hello.role = identity_.role;
+  hello.run = identity_.run;
+  hello.open = open_;
+  hello.model = state_.model;
+  hello.consumed = state_.consumed;
+  hello.leased = leased_;
+  if (candidate_valid_) {
+    hello.doubt_epoch = go_->epoch;
+    hello.doubt_round = go_->round;
+  }
+  host_.send(hello);
+}
+
+void Member::handle(const Message& message) {
+  if (const auto* refuse = std::get_if<Refuse>(&message))
+    throw Error(static_cast<ExitCode>(refuse->exit_code), "the hub refuses this member: " + refuse->reason);
+  if (std::holds_alternative<HubConnected>(message)) {
+    connected_ = true;
+  } else if (const auto* lost = std::get_if<HubLost>(&message)) {
+    if (connected_) log_warning("hub lost: {}; training goes on within the leased data", lost->reason);
+    connected_ = false;
+    lease_asked_ = false;
+    sites_in_epoch_ = 0;
+    epoch_ = 0;
+    if (!candidate_valid_) go_.reset();  // else in doubt: the hub tells the outcome on reconnecting
+  } else if (std::holds_alternative<Complete>(message)) {
+    complete_ = true;
+  } else {
+    std::visit(
+        [this](const auto& typed) {
+          if constexpr (requires { this->on(typed); }) this->on(typed);
+        },
+        message);
+  }
+}
+
+void Member::on(const Welcome& message) {
+  clock_ = message.clock;
+  connected_ = true;
+  if (message.committed.version < state_.model.version)
+    fail(ExitCode::bad_data,
+         "the hub's journal ends at model version {}, this member holds version {}: the journal was replaced "
+         "or "
+         "belongs to another run",
+         message.committed.version, state_.model.version);
+  stale_ = message.committed.version > state_.model.version;
+  if (!message.keep_local && !candidate_valid_) drop_local_work();
+  if (message.complete && !stale_) complete_ = true;
+}
+
+void Member::drop_local_work() {
+  leased_.clear();
+  ready_ = false;
+  lease_asked_ = false;
+  if (state_.consumed.empty()) return;
+  log_warning("{} steps trained since model version {} could not be merged: their data returns to the pool",
+              count_blocks(state_.consumed), state_.model.version);
+  state_.consumed.clear();
+  host_.write_parameters(state_.base);
+  say_hello();
+}
+
+void Member::on(const Lease& message) {
+  lease_asked_ = false;
+  lease_exhausted_ = message.blocks.empty();
+  leased_.insert(leased_.end(), message.blocks.begin(), message.blocks.end());
+  std::sort(leased_.begin(), leased_.end());
+  say_hello();
+}
+
+void Member::on(const Epoch& message) {
+  epoch_ = message.epoch;
+  lease_exhausted_ = false;  // members have changed: data may have returned to the pool
+  sites_in_epoch_ = static_cast<int>(std::count_if(message.members.begin(), message.members.end(),
+                                                   [](const auto& name) { return name != "vault"; }));
+}
+
+void Member::on(const Sync& message) {
+  if (message.model.version == state_.model.version) {  // the root
+    std::copy(state_.base.begin(), state_.base.end(), host_.contribution().begin());
+    std::copy(state_.velocity.begin(), state_.velocity.end(), host_.mailbox_velocity().begin());
+  }
+  host_.send(Prepared{message.epoch, 0});
+}
+
+void Member::on(const Received& message) {
+  const auto parameters = host_.contribution();
+  const auto velocity = host_.mailbox_velocity();
+  const std::string hash = xxh3_hex({bytes_of(parameters), bytes_of(velocity)});
+  if (!message.model.hash.empty() && hash != message.model.hash)
+    fail(ExitCode::internal, "model version {} arrived with hash {} instead of {}", message.model.version,
+         hash, message.model.hash);
+  state_.consumed.clear();
+  state_.model = message.model;
+  std::copy(parameters.begin(), parameters.end(), state_.base.begin());
+  std::copy(velocity.begin(), velocity.end(), state_.velocity.begin());
+  host_.write_parameters(state_.base);
+  stale_ = false;
+  candidate_valid_ = false;
+  go_.reset();
+  host_.model_committed(state_, "sync");
+  say_hello();
+  host_.send(Synced{message.epoch, state_.model});
+}
+
+void Member::on(const Finish& message) {
+  round_ = message.round;
+  finish_asked_ = true;
+}
+
+void Member::on(const Go& message) {
+  go_ = message;
+  if (message.merge == "adopt") {
+    if (identity_.role != "vault") host_.read_parameters(host_.contribution());
+  } else {
+    // Δ = base − local; the vault has not trained, its Δ is zero and so is its weight.
+    const auto delta = host_.contribution();
+    if (identity_.role == "vault") {
+      std::fill(delta.begin(), delta.end(), 0.0f);
+    } else {
+      host_.read_parameters(delta);
+      outer_delta(delta, state_.base, delta);
+    }
+  }
+  host_.send(Prepared{message.epoch, message.round});
+}
+
+void Member::on(const Exchanged& message) {
+  if (!go_ || go_->round != message.round || go_->epoch != message.epoch)
+    return;  // of an epoch given up since
+  const auto result = host_.contribution();
+  candidate_.model = go_->next;
+  candidate_.base.assign(result.begin(), result.end());
+  candidate_.velocity = state_.velocity;
+  if (go_->reset_velocity) std::fill(candidate_.velocity.begin(), candidate_.velocity.end(), 0.0f);
+  if (go_->merge == "nesterov")
+    outer_step(candidate_.base, candidate_.velocity, state_.base, result, options_.outer);
+  else if (go_->merge == "average")
+    outer_average(candidate_.base, candidate_.velocity, state_.base, result);
+  candidate_.model.hash = xxh3_hex({bytes_of(candidate_.base), bytes_of(candidate_.velocity)});
+  host_.candidate_ready(candidate_);
+  candidate_valid_ = true;
+  say_hello();
+  host_.send(Done{message.epoch, message.round, candidate_.model.hash, message.seconds});
+}
+
+void Member::on(const Commit& message) {
+  if (!candidate_valid_ || go_->round != message.round) return;
+  if (message.model.hash != candidate_.model.hash)
+    fail(ExitCode::internal, "round {} was committed with hash {}, this member computed {}", message.round,
+         message.model.hash, candidate_.model.hash);
+  adopt_candidate(go_->merge);
+}
+
+void Member::on(const Outcome& message) {
+  if (!candidate_valid_) {  // a round without work: it goes on
+    ready_ = finish_asked_ = false;
+    return;
+  }
+  if (go_->round != message.round) return;
+  log_info("round {} was {} while the hub was away", message.round,
+           message.committed ? "committed" : "given up");
+  if (message.committed) {
+    adopt_candidate(go_->merge);
+  } else {
+    candidate_valid_ = false;
+    go_.reset();
+    ready_ = finish_asked_ = false;
+    say_hello();
+  }
+}
+
+void Member::adopt_candidate(const std::string& how) {
+  std::swap(state_.base, candidate_.base);
+  std::swap(state_.velocity, candidate_.velocity);
+  state_.model = candidate_.model;
+  const bool trained = !state_.consumed.empty();
+  state_.consumed.clear();
+  candidate_valid_ = false;
+  go_.reset();
+  ready_ = finish_asked_ = lease_exhausted_ = false;
+  // The one site that has trained holds the adopted parameters already.
+  if (!(how == "adopt" && trained)) host_.write_parameters(state_.base);
+  host_.model_committed(state_, how);
+  say_hello();
+}
+
+void Member::on(const Abort& message) {
+  log_warning("epoch {} ended: {}", message.epoch, message.reason);
+  epoch_ = 0;
+  sites_in_epoch_ = 0;
+  go_.reset();
+  candidate_valid_ = false;
+  ready_ = finish_asked_ = lease_exhausted_ = false;  // the round goes on in the next epoch
+  say_hello();
+}
+
+void Member::on(const Stop&) {
+  epoch_ = 0;
+  sites_in_epoch_ = 0;
+  ready_ = finish_asked_ = false;
+  advance();
+}
+
+bool Member::may_train() const {
+  return !leased_.empty() && !stale_ && !ready_ && !candidate_valid_ && !leaving_ && !complete_;
+}
+
+std::int64_t Member::next_block() const {
+  SPILLWAY_CHECK(may_train());
+  return leased_.front().first;
+}
+
+void Member::block_done() {
+  add_block(state_.consumed, leased_.front().first);
+  if (++leased_.front().first == leased_.front().second) leased_.erase(leased_.begin());
+  say_hello();
+}
+
+void Member::end_round() {
+  ready_ = true;
+  Ready ready;
+  ready.round = finish_asked_ ? round_ : 0;
+  ready.version = state_.model.version;
+  ready.consumed = state_.consumed;
+  ready.tokens = count_blocks(state_.consumed) * options_.tokens_per_step;
+  host_.send(ready);
+}
+
+void Member::advance() {
+  if (!connected_ || !clock_ || stale_ || candidate_valid_ || complete_) return;
+  const bool trains = identity_.role == "site";
+  if (trains && !ready_ && !leaving_ && !lease_asked_ && !lease_exhausted_ &&
+      count_blocks(leased_) <= options_.lease_steps / 2) {
+    lease_asked_ = true;
+    host_.send(LeaseRequest{options_.lease_steps});
+  }
+  const std::int64_t done = count_blocks(state_.consumed);
+  const bool due =
+      finish_asked_ ||
+      (done > 0 && (leaving_ || done >= options_.round_steps || (leased_.empty() && lease_exhausted_)));
+  if (due && !ready_ && !go_) end_round();
+  if (leaving_ && state_.consumed.empty() && epoch_ == 0 && !left_) {
+    host_.send(Bye{"window closed"});
+    left_ = true;
+  }
+}
+
+void Member::leave(const std::string& reason) {
+  if (leaving_) return;
+  leaving_ = true;
+  open_ = false;
+  log_info("leaving the federation: {}", reason);
+  say_hello();
+  if (connected_)
+    host_.send(Window{false, 0});
+  else if (state_.consumed.empty())
+    left_ = true;
+  advance();
+}
+
+}  // namespace spillway
