@@ -65,7 +65,7 @@ SPILLWAY_NESTED(ClockSpec, FIELD(start_unix_s) FIELD(origin_unix_s) FIELD(speed)
 SPILLWAY_MESSAGE(Hello, "hello",
                  FIELD(protocol) FIELD(member) FIELD(role) FIELD(run) FIELD(probe) FIELD(open) FIELD(model)
                      FIELD(consumed) FIELD(leased) FIELD(doubt_epoch) FIELD(doubt_round));
-SPILLWAY_MESSAGE(Window, "window", FIELD(open) FIELD(closes_unix_s));
+SPILLWAY_MESSAGE(WindowChange, "window", FIELD(open) FIELD(closes_unix_s));
 SPILLWAY_MESSAGE(LeaseRequest, "lease_request", FIELD(blocks));
 SPILLWAY_MESSAGE(Ready, "ready", FIELD(round) FIELD(version) FIELD(tokens) FIELD(consumed));
 SPILLWAY_MESSAGE(Formed, "formed", FIELD(epoch) FIELD(seconds));

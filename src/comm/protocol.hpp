@@ -72,7 +72,7 @@ struct Hello {
   BlockRanges leased;                             // blocks leased and not yet trained on
   std::int64_t doubt_epoch = 0, doubt_round = 0;  // an exchange was done but its commit not seen; 0: none
 };
-struct Window {  // the member's window opened, or closes: a planned leave ends the round early
+struct WindowChange {  // the member's window opened, or closes: a planned leave ends the round early
   bool open = false;
   double closes_unix_s = 0;  // simulated; 0: unknown
 };
@@ -208,9 +208,9 @@ struct HubLost {
 struct HubConnected {};
 
 using Message =
-    std::variant<Hello, Window, LeaseRequest, Ready, Formed, Synced, Done, Fail, Stopped, MemberHeartbeat,
-                 Bye, Welcome, Refuse, Lease, Epoch, Sync, Finish, Go, Commit, Outcome, Stop, Abort, Complete,
-                 HubHeartbeat, Status, Prepared, Exchanged, Received, HubLost, HubConnected>;
+    std::variant<Hello, WindowChange, LeaseRequest, Ready, Formed, Synced, Done, Fail, Stopped,
+                 MemberHeartbeat, Bye, Welcome, Refuse, Lease, Epoch, Sync, Finish, Go, Commit, Outcome, Stop,
+                 Abort, Complete, HubHeartbeat, Status, Prepared, Exchanged, Received, HubLost, HubConnected>;
 
 // One line without its newline. Throws Error(bad_data) naming the field where decode() would refuse the line:
 // a sender's bug shows at the sender.

@@ -127,7 +127,7 @@ void Coordinator::received(double now_s, const std::string& name, const Message&
   const auto of_this_epoch = [&](std::int64_t epoch) {
     return epoch_ && epoch_->id == epoch && in_epoch(name);
   };
-  if (const auto* window = std::get_if<Window>(&message)) {
+  if (const auto* window = std::get_if<WindowChange>(&message)) {
     if (info.open != window->open) last_change_s_ = now_s;
     info.open = window->open;
     log_info("{}: window {}", name, window->open ? "open" : "closes");

@@ -62,14 +62,15 @@ class DeviceEngine final : public Engine {
   }
 
   StepOutcome train(std::int64_t block, std::int64_t global_step) override {
-    const float scale = 1.0f / static_cast<float>(config_.tokens_per_step);
+    // The mean over this rank's tokens; average() makes it the mean over the step's.
+    const float scale = static_cast<float>(site_.size()) / static_cast<float>(config_.tokens_per_step);
     const int first = site_.rank() * plan_.sequences_per_rank;
     for (int done = 0; done < plan_.sequences_per_rank; done += plan_.micro_batch) {
       loader_.fill(block, first + done, plan_.micro_batch, tokens_.data(), targets_.data());
       model_.forward_backward(parameters_.weights(), batch(plan_.micro_batch), parameters_.gradients(),
                               loss_total_, scale, done > 0);
     }
-    site_.sum(std::span(parameters_.gradients(), static_cast<std::size_t>(parameters_.total())));
+    site_.average(std::span(parameters_.gradients(), static_cast<std::size_t>(parameters_.total())));
     sum_of_squares(device_, gate_total_, parameters_.gradients(), parameters_.total(), false);
     const StepResult result = optimizer_.step(parameters_.master(), parameters_.compute_copy(),
                                               parameters_.gradients(), global_step, gate_total_);

@@ -302,7 +302,7 @@ void Member::leave(const std::string& reason) {
   log_info("leaving the federation: {}", reason);
   say_hello();
   if (connected_)
-    host_.send(Window{false, 0});
+    host_.send(WindowChange{false, 0});
   else if (state_.consumed.empty())
     left_ = true;
   advance();

@@ -27,7 +27,7 @@ std::vector<Message> examples() {
   hello.doubt_round = 12;
   const nlohmann::json progress = {{"state", "train"}, {"loss", 3.25}};
   return {hello,
-          Window{true, 1768150800.5},
+          WindowChange{true, 1768150800.5},
           LeaseRequest{50},
           Ready{12, 7, 65536, {{9, 17}}},
           Formed{3, 0.25},

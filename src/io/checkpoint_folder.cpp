@@ -1,0 +1,103 @@
+#include "io/checkpoint_folder.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "core/error.hpp"
+#include "core/log.hpp"
+
+namespace spillway {
+namespace {
+
+constexpr const char* kPattern = "checkpoint_%8lld.h5";
+
+// The number in a checkpoint's name; −1 for other files.
+std::int64_t number_of(const std::filesystem::path& file) {
+  long long number = -1;
+  const std::string name = file.filename().string();
+  if (std::sscanf(name.c_str(), kPattern, &number) != 1 || name != fmt::format("checkpoint_{:08}.h5", number))
+    return -1;
+  return number;
+}
+
+// Newest first.
+std::vector<std::filesystem::path> list(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+    if (number_of(entry.path()) >= 0) files.push_back(entry.path());
+  std::sort(files.begin(), files.end(),
+            [](const auto& a, const auto& b) { return number_of(a) > number_of(b); });
+  return files;
+}
+
+}  // namespace
+
+CheckpointFolder::CheckpointFolder(std::filesystem::path folder) : folder_(std::move(folder)) {
+  std::error_code error;
+  std::filesystem::create_directories(folder_, error);
+  if (error) fail(ExitCode::io, "{}: cannot be created: {}", folder_.string(), error.message());
+  const std::string lock_file = (folder_ / ".lock").string();
+  lock_ = open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_ < 0) fail(ExitCode::io, "{}: cannot be opened: {}", lock_file, std::strerror(errno));
+  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    close(lock_);
+    fail(ExitCode::io, "{}: another run writes its checkpoints here; wait for it, or choose another run.dir",
+         folder_.string());
+  }
+  // What a killed run left half-written.
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error))
+    if (entry.path().extension() == ".tmp") std::filesystem::remove(entry.path(), error);
+}
+
+CheckpointFolder::~CheckpointFolder() { close(lock_); }
+
+std::filesystem::path CheckpointFolder::next_file() const {
+  const auto files = list(folder_);
+  return folder_ / fmt::format("checkpoint_{:08}.h5", files.empty() ? 1 : number_of(files.front()) + 1);
+}
+
+void CheckpointFolder::completed(const std::filesystem::path& file, int keep) {
+  // A new link renamed over the old one: there is always one.
+  const auto link = folder_ / "latest", fresh = folder_ / "latest.tmp";
+  std::error_code error;
+  std::filesystem::remove(fresh, error);
+  std::filesystem::create_symlink(file.filename(), fresh, error);
+  if (!error) std::filesystem::rename(fresh, link, error);
+  if (error) log_warning("{}: cannot be updated: {}", link.string(), error.message());
+  const auto files = list(folder_);
+  for (std::size_t i = static_cast<std::size_t>(std::max(keep, 1)); i < files.size(); ++i)
+    std::filesystem::remove(files[i], error);
+}
+
+std::optional<CheckpointReader> CheckpointFolder::newest_valid() const {
+  const auto files = list(folder_);
+  for (const auto& file : files) {
+    try {
+      CheckpointReader reader(file);
+      reader.verify();
+      return reader;
+    } catch (const Error& error) {
+      log_warning("{}; trying the one before it", error.what());
+    }
+  }
+  if (files.empty()) return std::nullopt;
+  fail(ExitCode::bad_data,
+       "{}: none of its {} checkpoints is valid; start anew with another run.dir, or restore one",
+       folder_.string(), files.size());
+}
+
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder) {
+  const auto files = list(folder);
+  if (files.empty()) return std::nullopt;
+  return files.front();
+}
+
+}  // namespace spillway

@@ -1,0 +1,38 @@
+// The folder of one site's checkpoints: names, the newest valid one, how many are kept.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "io/checkpoint.hpp"
+
+namespace spillway {
+
+class CheckpointFolder {
+ public:
+  // Creates the folder and locks it against a second run. Throws Error(io) where another process holds it.
+  explicit CheckpointFolder(std::filesystem::path folder);
+  CheckpointFolder(const CheckpointFolder&) = delete;
+  CheckpointFolder& operator=(const CheckpointFolder&) = delete;
+  ~CheckpointFolder();
+
+  // checkpoint_00000123.h5 for the 123rd checkpoint of this folder.
+  std::filesystem::path next_file() const;
+  // Points `latest` at a file that is complete and removes all but the newest `keep` ones.
+  void completed(const std::filesystem::path& file, int keep);
+
+  // The newest checkpoint that can be read and verified; says which ones are damaged on the way. Nothing in an empty
+  // folder. Throws Error(bad_data) where there are checkpoints but none is valid.
+  std::optional<CheckpointReader> newest_valid() const;
+
+ private:
+  std::filesystem::path folder_;
+  int lock_ = -1;
+};
+
+// The newest checkpoint of a folder by name, without looking inside; for reading while a run writes.
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);
+
+}  // namespace spillway

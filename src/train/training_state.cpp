@@ -1,0 +1,235 @@
+#include "train/training_state.hpp"
+
+#include <algorithm>
+
+#include "core/error.hpp"
+
+namespace spillway {
+namespace {
+
+template <class Value>
+void write_column(CheckpointWriter& writer, const std::string& path, const std::vector<Value>& values) {
+  writer.write(path, {static_cast<std::int64_t>(values.size())}, std::span<const Value>(values));
+}
+
+// A column of the rows: column(rows, &Row::member).
+template <class Row, class Value>
+std::vector<Value> column(const std::vector<Row>& rows, Value Row::*member) {
+  std::vector<Value> values;
+  for (const Row& row : rows) values.push_back(row.*member);
+  return values;
+}
+
+template <class Row, class Value>
+void fill_column(std::vector<Row>& rows, Value Row::*member, const std::vector<Value>& values,
+                 const std::string& where) {
+  if (rows.empty()) rows.resize(values.size());
+  if (rows.size() != values.size())
+    fail(ExitCode::bad_data, "{}: {} rows, the column before has {}", where, values.size(), rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i].*member = values[i];
+}
+
+void write_flat(CheckpointWriter& writer, const std::string& group, const ParameterLayout& layout,
+                const std::vector<float>& flat) {
+  for (const Parameter& parameter : layout.parameters)
+    writer.write(group + parameter.name, parameter.shape,
+                 std::span(flat).subspan(static_cast<std::size_t>(parameter.offset),
+                                         static_cast<std::size_t>(parameter.count)));
+}
+
+std::vector<float> read_flat(const CheckpointReader& reader, const std::string& group,
+                             const ParameterLayout& layout) {
+  std::vector<float> flat(static_cast<std::size_t>(layout.total));
+  for (const Parameter& parameter : layout.parameters)
+    reader.read(group + parameter.name, parameter.shape,
+                std::span(flat).subspan(static_cast<std::size_t>(parameter.offset),
+                                        static_cast<std::size_t>(parameter.count)));
+  return flat;
+}
+
+std::int64_t integer(const CheckpointReader& reader, const Attributes& attributes, const std::string& name) {
+  const auto found = attributes.find(name);
+  if (found == attributes.end() || !std::holds_alternative<std::int64_t>(found->second))
+    fail(ExitCode::bad_data, "{}: attribute {} is missing or not an integer", reader.file().string(), name);
+  return std::get<std::int64_t>(found->second);
+}
+
+double real_or_zero(const Attributes& attributes, const std::string& name) {
+  const auto found = attributes.find(name);
+  return found != attributes.end() && std::holds_alternative<double>(found->second)
+             ? std::get<double>(found->second)
+             : 0;
+}
+
+std::string text_or_empty(const Attributes& attributes, const std::string& name) {
+  const auto found = attributes.find(name);
+  return found != attributes.end() && std::holds_alternative<std::string>(found->second)
+             ? std::get<std::string>(found->second)
+             : "";
+}
+
+void write_history(CheckpointWriter& writer, const TrainingRecord& record) {
+  write_column(writer, "/history/step", column(record.steps, &StepRow::step));
+  write_column(writer, "/history/block", column(record.steps, &StepRow::block));
+  write_column(writer, "/history/loss_nats", column(record.steps, &StepRow::loss_nats));
+  write_column(writer, "/history/gradient_norm", column(record.steps, &StepRow::gradient_norm));
+  write_column(writer, "/validation/step", column(record.validations, &ValidationRow::step));
+  write_column(writer, "/validation/loss_nats", column(record.validations, &ValidationRow::loss_nats));
+  write_column(writer, "/validation/bits_per_byte",
+               column(record.validations, &ValidationRow::bits_per_byte));
+}
+
+void read_history(const CheckpointReader& reader, TrainingRecord& record) {
+  const std::string name = reader.file().string();
+  fill_column(record.steps, &StepRow::step, reader.read_integers("/history/step"), name + ": /history/step");
+  fill_column(record.steps, &StepRow::block, reader.read_integers("/history/block"),
+              name + ": /history/block");
+  fill_column(record.steps, &StepRow::loss_nats, reader.read_doubles("/history/loss_nats"),
+              name + ": /history/loss_nats");
+  fill_column(record.steps, &StepRow::gradient_norm, reader.read_doubles("/history/gradient_norm"),
+              name + ": /history/gradient_norm");
+  fill_column(record.validations, &ValidationRow::step, reader.read_integers("/validation/step"),
+              name + ": /validation/step");
+  fill_column(record.validations, &ValidationRow::loss_nats, reader.read_doubles("/validation/loss_nats"),
+              name + ": /validation/loss_nats");
+  fill_column(record.validations, &ValidationRow::bits_per_byte,
+              reader.read_doubles("/validation/bits_per_byte"), name + ": /validation/bits_per_byte");
+}
+
+// One subgroup per job of the site, all attributes: they depend on the clock, and state datasets must not.
+void write_lineage(CheckpointWriter& writer, const std::vector<LineageRow>& lineage) {
+  writer.attributes("/lineage", {{"jobs", static_cast<std::int64_t>(lineage.size())}});
+  for (std::size_t i = 0; i < lineage.size(); ++i) {
+    const LineageRow& row = lineage[i];
+    writer.attributes(fmt::format("/lineage/{:06}", i), {{"site", row.site},
+                                                         {"started_unix_s", row.started_unix_s},
+                                                         {"ended_unix_s", row.ended_unix_s},
+                                                         {"first_step", row.first_step},
+                                                         {"last_step", row.last_step},
+                                                         {"tokens", row.tokens},
+                                                         {"energy_kwh", row.energy_kwh},
+                                                         {"emissions_g", row.emissions_g},
+                                                         {"parent_digest", row.parent_digest}});
+  }
+}
+
+std::vector<LineageRow> read_lineage(const CheckpointReader& reader) {
+  const std::int64_t jobs = integer(reader, reader.attributes("/lineage"), "jobs");
+  std::vector<LineageRow> lineage;
+  for (std::int64_t i = 0; i < jobs; ++i) {
+    const std::string group = fmt::format("/lineage/{:06}", i);
+    if (!reader.has(group)) fail(ExitCode::bad_data, "{}: {} is missing", reader.file().string(), group);
+    const Attributes values = reader.attributes(group);
+    lineage.push_back({text_or_empty(values, "site"), real_or_zero(values, "started_unix_s"),
+                       real_or_zero(values, "ended_unix_s"), integer(reader, values, "first_step"),
+                       integer(reader, values, "last_step"), integer(reader, values, "tokens"),
+                       real_or_zero(values, "energy_kwh"), real_or_zero(values, "emissions_g"),
+                       text_or_empty(values, "parent_digest")});
+  }
+  return lineage;
+}
+
+void write_member(CheckpointWriter& writer, const MemberState& member, const ParameterLayout& layout) {
+  write_flat(writer, "/outer/base/", layout, member.base);
+  write_flat(writer, "/outer/velocity/", layout, member.velocity);
+  std::vector<std::int64_t> ranges;
+  for (const auto& [first, end] : member.consumed) ranges.insert(ranges.end(), {first, end});
+  if (!ranges.empty())
+    writer.write("/outer/consumed", {static_cast<std::int64_t>(ranges.size() / 2), 2},
+                 std::span<const std::int64_t>(ranges));
+  writer.attributes(
+      "/outer",
+      {{"version", member.model.version}, {"blocks", member.model.blocks}, {"hash", member.model.hash}});
+}
+
+MemberState read_member(const CheckpointReader& reader, const ParameterLayout& layout) {
+  MemberState member;
+  const Attributes values = reader.attributes("/outer");
+  member.model = {integer(reader, values, "version"), integer(reader, values, "blocks"),
+                  text_or_empty(values, "hash")};
+  member.base = read_flat(reader, "/outer/base/", layout);
+  member.velocity = read_flat(reader, "/outer/velocity/", layout);
+  if (reader.has("/outer/consumed")) {
+    const auto ranges = reader.read_integers("/outer/consumed");
+    for (std::size_t i = 0; i + 1 < ranges.size(); i += 2)
+      member.consumed.emplace_back(ranges[i], ranges[i + 1]);
+  }
+  return member;
+}
+
+void write_common(CheckpointWriter& writer, const char* kind, const Config& config) {
+  writer.attributes("/", {{"kind", std::string(kind)}, {"site", config.site.name}});
+  writer.write("/config", config.resolved);
+}
+
+}  // namespace
+
+std::string write_training_state(const std::filesystem::path& file, const TrainingState& state,
+                                 const Config& config, const ParameterLayout& layout) {
+  CheckpointWriter writer(file);
+  write_common(writer, "training", config);
+  write_flat(writer, "/model/", layout, state.parameters);
+  for (const HostTensor& tensor : state.optimizer)
+    writer.write("/" + tensor.name, tensor.shape, std::span<const float>(tensor.values));
+  writer.attributes("/optimizer", {{"updates", state.optimizer_updates}});
+  if (state.member) write_member(writer, *state.member, layout);
+  const std::int64_t step =
+      state.member ? state.member->model.blocks + count_blocks(state.member->consumed) : state.next_block;
+  const TrainingRecord& record = state.record;
+  writer.attributes("/progress", {{"step", step},
+                                  {"next_block", state.next_block},
+                                  {"tokens", record.tokens},
+                                  {"skipped_steps", record.skipped},
+                                  {"seed", static_cast<std::int64_t>(config.train.seed)},
+                                  {"suspends", record.suspends},
+                                  {"rounds_solo", record.rounds_solo},
+                                  {"rounds_federated", record.rounds_federated},
+                                  {"trained_s", record.trained_s}});
+  write_history(writer, record);
+  write_lineage(writer, record.lineage);
+  Attributes energy = {{"source", state.energy_source}};
+  for (const auto& [key, value] : state.energy.to_map()) energy[key] = value;
+  writer.attributes("/energy", energy);
+  return writer.commit();
+}
+
+TrainingState read_training_state(const CheckpointReader& reader, const ParameterLayout& layout) {
+  TrainingState state;
+  state.parameters = read_flat(reader, "/model/", layout);
+  for (const DatasetInfo& info : reader.datasets())
+    if (info.path.starts_with("/optimizer/"))
+      state.optimizer.push_back({info.path.substr(1), info.shape, reader.read_floats(info.path)});
+  state.optimizer_updates = integer(reader, reader.attributes("/optimizer"), "updates");
+  if (reader.has("/outer")) state.member = read_member(reader, layout);
+  const Attributes progress = reader.attributes("/progress");
+  state.next_block = integer(reader, progress, "next_block");
+  TrainingRecord& record = state.record;
+  record.tokens = integer(reader, progress, "tokens");
+  record.skipped = integer(reader, progress, "skipped_steps");
+  record.suspends = integer(reader, progress, "suspends");
+  record.rounds_solo = integer(reader, progress, "rounds_solo");
+  record.rounds_federated = integer(reader, progress, "rounds_federated");
+  record.trained_s = real_or_zero(progress, "trained_s");
+  read_history(reader, record);
+  record.lineage = read_lineage(reader);
+  std::map<std::string, double> energy;
+  for (const auto& [key, value] : reader.attributes("/energy"))
+    if (const auto* number = std::get_if<double>(&value)) energy[key] = *number;
+  state.energy = EnergyLedger::from_map(energy);
+  return state;
+}
+
+void write_committed_model(const std::filesystem::path& file, const MemberState& state, const Config& config,
+                           const ParameterLayout& layout) {
+  CheckpointWriter writer(file);
+  write_common(writer, "committed-model", config);
+  write_member(writer, state, layout);
+  writer.attributes("/progress", {{"step", state.model.blocks}});
+  writer.commit();
+}
+
+MemberState read_committed_model(const CheckpointReader& reader, const ParameterLayout& layout) {
+  return read_member(reader, layout);
+}
+
+}  // namespace spillway

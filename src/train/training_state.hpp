@@ -1,0 +1,42 @@
+// All that a site needs to go on exactly where it stopped, to and from a checkpoint file.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/config.hpp"
+#include "core/layout.hpp"
+#include "energy/meter.hpp"
+#include "io/checkpoint.hpp"
+#include "train/engine.hpp"
+#include "train/member.hpp"
+#include "train/record.hpp"
+
+namespace spillway {
+
+struct TrainingState {
+  std::vector<float> parameters;  // layout order
+  std::vector<HostTensor> optimizer;
+  std::int64_t optimizer_updates = 0;
+  std::int64_t next_block = 0;        // without a hub: the cursor in the data
+  std::optional<MemberState> member;  // with a hub
+  TrainingRecord record;
+  EnergyLedger energy;
+  std::string energy_source;  // of the last meter: "modelled", "rapl"
+};
+
+// Returns the file's digest.
+std::string write_training_state(const std::filesystem::path& file, const TrainingState& state,
+                                 const Config& config, const ParameterLayout& layout);
+
+// Throws Error(bad_data) naming the dataset that is missing, damaged or of another size than `layout`.
+TrainingState read_training_state(const CheckpointReader& reader, const ParameterLayout& layout);
+
+// A committed model by itself, as the vault keeps it.
+void write_committed_model(const std::filesystem::path& file, const MemberState& state, const Config& config,
+                           const ParameterLayout& layout);
+MemberState read_committed_model(const CheckpointReader& reader, const ParameterLayout& layout);
+
+}  // namespace spillway
