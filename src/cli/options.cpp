@@ -136,6 +136,8 @@ const std::vector<Key>& keys() {
           "auto (newest valid checkpoint), never, or a file"),
       key("train.stop-after", &C::train, &TrainConfig::stop_after,
           "suspend after this many steps of this process; 0: no limit"),
+      duration_key("train.suspend-deadline", &C::train, &TrainConfig::suspend_deadline_s,
+                   "real time to wait for the federation's last merge when suspending"),
       key("train.deterministic", &C::train, &TrainConfig::deterministic,
           "bit-identical repeats on CUDA: on or off"),
       key("optim.muon-lr", &C::optim, &OptimConfig::muon_lr, "learning rate of Muon (block matrices)"),

@@ -89,7 +89,7 @@ struct Formed {
   std::int64_t epoch = 0;
   double seconds = 0;
 };
-struct Synced {  // model received and checked
+struct Synced {  // model received and checked; epoch 0: found on this member's own disk
   std::int64_t epoch = 0;
   CommittedModel model;
 };

@@ -36,6 +36,7 @@ struct TrainConfig {
   double checkpoint_every_s = 300;  // real seconds; 0: only when suspending and at the end
   std::string resume = "auto";      // auto | never | a checkpoint file
   std::int64_t stop_after = 0;      // suspend after this many steps of this process; 0: no limit
+  double suspend_deadline_s = 30;           // real seconds to wait for the federation's last merge when suspending
   bool deterministic = false;       // CUDA: ordered reductions
 };
 
@@ -104,7 +105,6 @@ struct LocalConfig {
   std::vector<std::string> sites;  // names; each has a section [site.NAME]
   double suspend_lead_s = 1.0;     // real seconds before a window's close at which the site is signalled
   double start_lead_s = 0.0;  // real seconds before a window's opening at which the site's job is started
-  std::string text;           // text to tokenize into data.dir if that is empty
 };
 
 struct Config {

@@ -143,10 +143,8 @@ void Coordinator::received(double now_s, const std::string& name, const Message&
   } else if (const auto* formed = std::get_if<Formed>(&message)) {
     if (of_this_epoch(formed->epoch) && epoch_->state == EpochState::forming) epoch_->answered.insert(name);
   } else if (const auto* synced = std::get_if<Synced>(&message)) {
-    if (of_this_epoch(synced->epoch) && epoch_->state == EpochState::syncing) {
-      info.model = synced->model;
-      epoch_->answered.insert(name);
-    }
+    info.model = synced->model;
+    if (of_this_epoch(synced->epoch) && epoch_->state == EpochState::syncing) epoch_->answered.insert(name);
   } else if (const auto* failed = std::get_if<Fail>(&message)) {
     if (!of_this_epoch(failed->epoch)) return;
     if (!failed->peer.empty()) bad_pairs_[pair_of(name, failed->peer)] = now_s + kBadPair_s;

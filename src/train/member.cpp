@@ -92,6 +92,13 @@ void Member::on(const Welcome& message) {
          "or "
          "belongs to another run",
          message.committed.version, state_.model.version);
+  if (remembered_ && remembered_->model.version == message.committed.version &&
+      remembered_->model.hash == message.committed.hash) {
+    state_ = std::move(*remembered_);
+    host_.model_committed(state_, "remembered");
+    host_.send(Synced{0, state_.model});
+  }
+  remembered_.reset();
   stale_ = message.committed.version > state_.model.version;
   if (!message.keep_local && !candidate_valid_) drop_local_work();
   if (message.complete && !stale_) complete_ = true;

@@ -58,6 +58,9 @@ class Member {
   // Says hello: the courier passes it on now and after every reconnection.
   void announce(bool open);
 
+  // A candidate of an earlier process whose commit that one did not see: taken over if the hub says it was committed.
+  void remember_candidate(MemberState candidate) { remembered_ = std::move(candidate); }
+
   // Throws Error with the hub's exit code if the hub refuses this member.
   void handle(const Message& message);
 
@@ -107,7 +110,8 @@ class Member {
   MemberOptions options_;
   MemberHost& host_;
   MemberState state_;
-  MemberState candidate_;         // result of an exchange that is not committed yet
+  MemberState candidate_;  // result of an exchange that is not committed yet
+  std::optional<MemberState> remembered_;
   std::optional<Go> go_;          // the exchange under way
   bool candidate_valid_ = false;  // the exchange is done; between `done` and `commit` the member is in doubt
   BlockRanges leased_;

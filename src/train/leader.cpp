@@ -1,0 +1,299 @@
+#include "train/leader.hpp"
+
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <limits>
+#include <numbers>
+#include <thread>
+
+#include "core/log.hpp"
+#include "core/stop.hpp"
+#include "core/time.hpp"
+
+namespace spillway {
+namespace {
+
+constexpr double kPoll_s = 0.02;
+constexpr double kAnnounce_s = 0.5;
+constexpr int kKeptCheckpoints = 3;
+
+MemberOptions member_options(const Config& config) {
+  MemberOptions options;
+  options.tokens_per_step = config.train.tokens_per_step;
+  options.lease_steps = config.federation.lease_steps;
+  options.round_steps = config.federation.round_steps;
+  options.outer.learning_rate = static_cast<float>(config.federation.outer_lr);
+  options.outer.momentum = static_cast<float>(config.federation.outer_momentum);
+  return options;
+}
+
+// Model version 0: the parameters as they were initialized.
+MemberState initial_member_state(Engine& engine, const ParameterLayout& layout) {
+  MemberState state;
+  state.base.resize(static_cast<std::size_t>(layout.total));
+  state.velocity.resize(static_cast<std::size_t>(layout.total), 0.0f);
+  engine.read_parameters(state.base);
+  return state;
+}
+
+const char* signal_name(int signal_number) {
+  switch (signal_number) {
+    case SIGUSR1:
+      return "SIGUSR1";
+    case SIGTERM:
+      return "SIGTERM";
+    default:
+      return "SIGINT";
+  }
+}
+
+}  // namespace
+
+Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader, Engine& engine,
+               Federation* federation, CheckpointFolder& folder, TrainingState state,
+               const std::string& parent_digest)
+    : config_(config),
+      setup_(setup),
+      loader_(loader),
+      engine_(engine),
+      federation_(federation),
+      folder_(folder),
+      state_(std::move(state)),
+      context_(config, state_.energy),
+      saved_s_(monotonic_s()) {
+  if (federation_ != nullptr) {
+    MemberState member_state =
+        state_.member ? std::move(*state_.member) : initial_member_state(engine_, setup.layout);
+    state_.member.reset();
+    member_ = std::make_unique<Member>(MemberIdentity{config.site.name, "site", setup.digest},
+                                       member_options(config), std::move(member_state), *this);
+  }
+  lineage_.site = config.site.name;
+  lineage_.parent_digest = parent_digest;
+  lineage_.first_step = lineage_.last_step = global_step();
+  lineage_.tokens = state_.record.tokens;
+  lineage_.energy_kwh = state_.energy.energy_kwh();
+  lineage_.emissions_g = state_.energy.emissions_g();
+  if (!state_.record.validations.empty()) validated_step_ = state_.record.validations.back().step;
+  if (member_) member_->announce(true);
+}
+
+std::int64_t Leader::global_step() const { return member_ ? member_->global_step() : state_.next_block; }
+
+Decision Leader::decide() {
+  for (;;) {
+    if (member_) pump();
+    watch_for_stop();
+    if (parameters_changed_) {
+      parameters_changed_ = false;
+      return {Decision::Action::load_parameters};
+    }
+    announce_progress();
+    if (const auto decision = member_ ? next_federated() : next_alone()) return *decision;
+    std::this_thread::sleep_for(std::chrono::duration<double>(kPoll_s));
+  }
+}
+
+void Leader::watch_for_stop() {
+  if (stopping_) return;
+  const bool clock_known = !member_ || member_->welcomed();
+  if (stop_signal() != 0)
+    leave(std::string("signal ") + signal_name(stop_signal()));
+  else if (config_.train.stop_after > 0 && steps_here_ >= config_.train.stop_after)
+    leave(fmt::format("train.stop-after = {} steps", config_.train.stop_after));
+  else if (clock_known && !context_.window_open())
+    leave("the window is closed");
+}
+
+void Leader::leave(const std::string& reason) {
+  stopping_ = true;
+  stop_reason_ = reason;
+  stopping_since_s_ = monotonic_s();
+  context_.enter(Phase::drain);
+  if (member_) member_->leave(reason);
+}
+
+std::optional<Decision> Leader::next_alone() {
+  if (stopping_) return finish(ExitCode::suspended);
+  const std::int64_t step = global_step();
+  if (step != validated_step_ && (validation_due(step) || step >= config_.train.steps))
+    return validation(step);
+  if (step >= config_.train.steps) return finish(ExitCode::complete);
+  if (config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s)
+    save("periodic");
+  context_.enter(Phase::solo);
+  return Decision{Decision::Action::train, 0, state_.next_block, step};
+}
+
+std::optional<Decision> Leader::next_federated() {
+  const std::int64_t committed = member_->state().model.blocks;
+  const bool at_committed = member_->state().consumed.empty();
+  if (member_->complete() && at_committed) {
+    if (validated_step_ != committed) return validation(committed);
+    return finish(ExitCode::complete);
+  }
+  if (stopping_) {
+    if (member_->left()) return finish(ExitCode::suspended);
+    // The hub or the other sites may be gone: then this round's work waits in the checkpoint.
+    if (monotonic_s() - stopping_since_s_ > config_.train.suspend_deadline_s) {
+      log_warning("suspending without the federation's last merge: {} steps stay in the checkpoint",
+                  count_blocks(member_->state().consumed));
+      return finish(ExitCode::suspended);
+    }
+    return std::nullopt;
+  }
+  if (config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s)
+    save("periodic");
+  member_->advance();
+  if (!member_->may_train()) {
+    context_.enter(member_->welcomed() ? Phase::federated : Phase::idle);
+    return std::nullopt;
+  }
+  // Only committed models are validated: those are what the run is about.
+  if (at_committed && validated_step_ != committed && validation_due(committed)) return validation(committed);
+  context_.enter(member_->federated() ? Phase::federated : Phase::solo);
+  return Decision{Decision::Action::train, 0, member_->next_block(), member_->global_step()};
+}
+
+bool Leader::validation_due(std::int64_t step) const {
+  const int every = config_.train.val_every;
+  if (every <= 0) return false;
+  return validated_step_ < 0 || step / every != validated_step_ / every;
+}
+
+Decision Leader::validation(std::int64_t step) const { return {Decision::Action::validate, 0, 0, step}; }
+
+Decision Leader::finish(ExitCode code) {
+  if (code == ExitCode::suspended) ++state_.record.suspends;
+  save(code == ExitCode::complete ? "complete" : stop_reason_);
+  log_info("{} at step {} of {}: {}", code == ExitCode::complete ? "complete" : "suspended", global_step(),
+           config_.train.steps, code == ExitCode::complete ? "all steps are done" : stop_reason_);
+  return {Decision::Action::finish, static_cast<std::int32_t>(code)};
+}
+
+void Leader::trained(const Decision& decision, const StepOutcome& outcome, double seconds) {
+  TrainingRecord& record = state_.record;
+  record.steps.push_back({decision.global_step, decision.block, outcome.loss_nats, outcome.gradient_norm});
+  record.tokens += config_.train.tokens_per_step;
+  record.trained_s += seconds;
+  if (!outcome.applied) {
+    ++record.skipped;
+    log_warning("step {}: the gradient is not finite: no update", decision.global_step);
+  }
+  last_loss_ = outcome.loss_nats;
+  const double rate = static_cast<double>(config_.train.tokens_per_step) / seconds;
+  tokens_per_s_ = tokens_per_s_ == 0 ? rate : 0.9 * tokens_per_s_ + 0.1 * rate;
+  ++steps_here_;
+  if (member_)
+    member_->block_done();
+  else
+    ++state_.next_block;
+  if (config_.train.log_every > 0 && (decision.global_step + 1) % config_.train.log_every == 0) {
+    const auto left_s = context_.window_left_s();
+    const auto intensity = context_.intensity_g_per_kwh();
+    log_info("step {}/{}  loss {:.4f}  gradient norm {:.3f}  {:.0f} tokens/s{}{}", decision.global_step + 1,
+             config_.train.steps, outcome.loss_nats, outcome.gradient_norm, rate,
+             left_s ? "  window closes in " + format_duration(std::floor(*left_s)) : "",
+             intensity ? fmt::format("  {:.0f} g/kWh", *intensity) : "");
+  }
+}
+
+void Leader::validated(const Decision& decision, double loss_nats) {
+  const auto bytes_per_token = loader_.validation_bytes_per_token();
+  const double bits_per_byte = bytes_per_token ? loss_nats / std::numbers::ln2 / *bytes_per_token
+                                               : std::numeric_limits<double>::quiet_NaN();
+  state_.record.validations.push_back({decision.global_step, loss_nats, bits_per_byte});
+  validated_step_ = decision.global_step;
+  log_info("validation at step {}: loss {:.4f} nats per token{}", decision.global_step, loss_nats,
+           bytes_per_token ? fmt::format(", {:.4f} bits per byte", bits_per_byte) : "");
+}
+
+void Leader::save(const std::string& reason) {
+  const double start_s = monotonic_s();
+  const Phase after = stopping_ ? Phase::drain : Phase::solo;
+  context_.enter(Phase::checkpoint);
+  state_.parameters.resize(static_cast<std::size_t>(setup_.layout.total));
+  engine_.read_parameters(state_.parameters);
+  state_.optimizer = engine_.optimizer_state();
+  state_.optimizer_updates = engine_.optimizer_updates();
+  if (member_) state_.member = member_->state();
+  state_.energy = context_.energy();
+  state_.energy_source = context_.energy_source();
+  // This job's row is appended for the file; the next save writes it anew.
+  LineageRow row = lineage_;
+  row.started_unix_s = lineage_.started_unix_s;
+  row.ended_unix_s = context_.now_unix_s();
+  row.last_step = global_step();
+  row.tokens = state_.record.tokens - lineage_.tokens;
+  row.energy_kwh = state_.energy.energy_kwh() - lineage_.energy_kwh;
+  row.emissions_g = state_.energy.emissions_g() - lineage_.emissions_g;
+  state_.record.lineage.push_back(row);
+  const auto file = folder_.next_file();
+  const std::string digest = write_training_state(file, state_, config_, setup_.layout);
+  state_.record.lineage.pop_back();
+  folder_.completed(file, kKeptCheckpoints);
+  state_.optimizer.clear();
+  state_.member.reset();
+  saved_s_ = monotonic_s();
+  context_.enter(after);
+  log_info("checkpoint {} ({}), digest {}, {:.2f} s", file.string(), reason, digest.substr(0, 12),
+           saved_s_ - start_s);
+}
+
+const char* Leader::activity() const {
+  if (stopping_) return "suspending";
+  if (!member_) return "solo";
+  if (member_->complete()) return "complete";
+  if (!member_->connected()) return member_->may_train() ? "hub away" : "waiting";
+  if (!member_->may_train()) return "merging";
+  return member_->federated() ? "federated" : "solo";
+}
+
+void Leader::announce_progress() {
+  if (!member_ || monotonic_s() - announced_s_ < kAnnounce_s) return;
+  announced_s_ = monotonic_s();
+  nlohmann::json progress = {{"state", activity()},
+                             {"step", global_step()},
+                             {"tokens_per_s", tokens_per_s_},
+                             {"energy_kwh", context_.energy().energy_kwh()}};
+  if (last_loss_) progress["loss_nats"] = *last_loss_;
+  if (const auto left_s = context_.window_left_s()) progress["window_left_s"] = *left_s;
+  if (const auto intensity = context_.intensity_g_per_kwh()) progress["intensity_g_per_kwh"] = *intensity;
+  federation_->send(MemberHeartbeat{{}, progress});
+}
+
+void Leader::pump() {
+  const bool before = member_->welcomed();
+  while (const auto message = federation_->poll()) member_->handle(*message);
+  if (!before && member_->welcomed()) {
+    context_.set_clock(*member_->clock());
+    lineage_.started_unix_s = context_.now_unix_s();
+  }
+  // Without a hub there is no data to train on: say so, now and then.
+  if (!member_->welcomed() && monotonic_s() - logged_hub_wait_s_ > 10) {
+    logged_hub_wait_s_ = monotonic_s();
+    if (monotonic_s() - saved_s_ > 5) log_warning("waiting for the hub at {}", config_.federation.hub);
+  }
+}
+
+void Leader::send(const Message& message) { federation_->send(message); }
+std::span<float> Leader::contribution() { return federation_->contribution(); }
+std::span<float> Leader::mailbox_velocity() { return federation_->velocity(); }
+void Leader::read_parameters(std::span<float> to) { engine_.read_parameters(to); }
+
+void Leader::write_parameters(std::span<const float> from) {
+  engine_.write_parameters(from);
+  parameters_changed_ = true;
+}
+
+void Leader::candidate_ready(const MemberState&) {}
+
+void Leader::model_committed(const MemberState& state, const std::string& how) {
+  if (how == "adopt") ++state_.record.rounds_solo;
+  if (how == "nesterov" || how == "average") ++state_.record.rounds_federated;
+  log_info("model version {} ({}): {} of {} steps", state.model.version, how, state.model.blocks,
+           config_.train.steps);
+}
+
+}  // namespace spillway

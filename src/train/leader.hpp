@@ -1,0 +1,97 @@
+// Rank 0 of a site decides what all its ranks do next: window, federation, checkpoints and stops meet here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "comm/federation.hpp"
+#include "core/config.hpp"
+#include "core/layout.hpp"
+#include "data/loader.hpp"
+#include "io/checkpoint_folder.hpp"
+#include "train/engine.hpp"
+#include "train/member.hpp"
+#include "train/setup.hpp"
+#include "train/site_context.hpp"
+#include "train/training_state.hpp"
+
+namespace spillway {
+
+// What all ranks of the site do next. Broadcast as bytes: plain data only.
+struct Decision {
+  enum class Action : std::int32_t {
+    train,            // one optimizer step on `block`
+    validate,         // loss on the held-out text
+    load_parameters,  // take the leader's parameters
+    finish,           // leave the loop with `exit_code`
+  };
+  Action action = Action::finish;
+  std::int32_t exit_code = 0;
+  std::int64_t block = 0;
+  std::int64_t global_step = 0;
+};
+
+class Leader final : private MemberHost {
+ public:
+  // federation: null for a run without hub. The engine holds the parameters of `state` already.
+  Leader(const Config& config, const RunSetup& setup, const Loader& loader, Engine& engine,
+         Federation* federation, CheckpointFolder& folder, TrainingState state,
+         const std::string& parent_digest);
+
+  // Waits until there is something to do.
+  Decision decide();
+  void trained(const Decision& decision, const StepOutcome& outcome, double seconds);
+  void validated(const Decision& decision, double loss_nats);
+  // The parameters that a load_parameters decision is about.
+  std::span<const float> parameters() const { return state_of_member().base; }
+
+ private:
+  std::optional<Decision> next_alone();
+  std::optional<Decision> next_federated();
+  Decision finish(ExitCode code);
+  Decision validation(std::int64_t step) const;
+  bool validation_due(std::int64_t step) const;
+  void watch_for_stop();
+  void leave(const std::string& reason);
+  void pump();
+  void announce_progress();
+  void save(const std::string& reason);
+  const MemberState& state_of_member() const { return member_->state(); }
+  std::int64_t global_step() const;
+  const char* activity() const;
+
+  // MemberHost
+  void send(const Message& message) override;
+  std::span<float> contribution() override;
+  std::span<float> mailbox_velocity() override;
+  void read_parameters(std::span<float> to) override;
+  void write_parameters(std::span<const float> from) override;
+  void candidate_ready(const MemberState& candidate) override;
+  void model_committed(const MemberState& state, const std::string& how) override;
+
+  const Config& config_;
+  const RunSetup& setup_;
+  const Loader& loader_;
+  Engine& engine_;
+  Federation* federation_;
+  CheckpointFolder& folder_;
+  TrainingState state_;  // parameters and optimizer are filled in when a checkpoint is written
+  SiteContext context_;
+  std::unique_ptr<Member> member_;
+  LineageRow lineage_;               // of this job
+  bool parameters_changed_ = false;  // the other ranks have not got them yet
+  bool stopping_ = false;
+  std::string stop_reason_;
+  double stopping_since_s_ = 0;
+  double tokens_per_s_ = 0;  // smoothed
+  std::optional<double> last_loss_;
+  std::int64_t steps_here_ = 0;  // of this process
+  std::int64_t validated_step_ = -1;
+  double saved_s_, announced_s_ = 0, logged_hub_wait_s_ = 0;
+};
+
+}  // namespace spillway

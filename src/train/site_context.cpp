@@ -1,0 +1,63 @@
+#include "train/site_context.hpp"
+
+#include "core/log.hpp"
+#include "core/time.hpp"
+#include "train/setup.hpp"
+
+namespace spillway {
+
+SiteContext::SiteContext(const Config& config, EnergyLedger ledger)
+    : config_(config), clock_(make_clock(config.clock)), ledger_(ledger) {
+  if (!config.signal.file.empty()) {
+    signal_ = read_signal(config.signal.file, {config.signal.region, config.signal.timezone});
+    windows_ = find_windows(*signal_, make_thresholds(config.gate, *signal_), config.gate.min_length_s);
+  }
+  meter_ = make_meter(config.site, config.clock.mode == "real");
+  source_ = meter_->source();
+  booked_until_unix_s_ = now_unix_s();
+}
+
+void SiteContext::set_clock(const ClockSpec& clock) {
+  // The time already booked was measured on the other clock; only its length carries over.
+  const double unbooked_s = (now_unix_s() - booked_until_unix_s_) / clock_.speed;
+  clock_ = clock;
+  booked_until_unix_s_ = now_unix_s() - unbooked_s * clock_.speed;
+}
+
+bool SiteContext::window_open() const {
+  if (!signal_) return true;
+  const Window* window = window_at_or_after(windows_, now_unix_s());
+  return window != nullptr && window->open_unix_s <= now_unix_s();
+}
+
+std::optional<double> SiteContext::window_left_s() const {
+  if (!signal_ || !window_open()) return std::nullopt;
+  return window_at_or_after(windows_, now_unix_s())->close_unix_s - now_unix_s();
+}
+
+std::optional<const Window*> SiteContext::next_window() const {
+  if (!signal_) return std::nullopt;
+  return window_at_or_after(windows_, now_unix_s());
+}
+
+std::optional<double> SiteContext::intensity_g_per_kwh() const {
+  return signal_ ? signal_->value_at(now_unix_s()) : std::nullopt;
+}
+
+void SiteContext::enter(Phase phase) {
+  energy();
+  phase_ = phase;
+}
+
+const EnergyLedger& SiteContext::energy() {
+  const double now = now_unix_s();
+  const double seconds = now - booked_until_unix_s_;
+  if (seconds > 0) {
+    const double joules = meter_->joules_since_last(phase_, seconds);
+    ledger_.add(phase_, joules, booked_until_unix_s_, now, signal_ ? &*signal_ : nullptr, windows_);
+    booked_until_unix_s_ = now;
+  }
+  return ledger_;
+}
+
+}  // namespace spillway
