@@ -1,4 +1,4 @@
-// Owner of one file descriptor.
+// Owner of one file descriptor, and the numbers under which descriptors are inherited.
 #pragma once
 
 #include <unistd.h>
@@ -6,6 +6,10 @@
 #include <utility>
 
 namespace spillway {
+
+// Where a courier or gateway finds what its parent hands it: a socket for lines, and the mailbox.
+inline constexpr int kControlDescriptor = 3;
+inline constexpr int kMailboxDescriptor = 4;
 
 class Descriptor {
  public:

@@ -129,7 +129,7 @@ void LineSocket::read_some() {
   taken_ = 0;
   while (input_.size() < kMaxInput) {
     const ssize_t got = recv(socket_.get(), chunk, sizeof chunk, 0);
-    if (got == 0) return close("closed by the other side");
+    if (got == 0) return close(kClosedByPeer);
     if (got < 0) {
       if (errno == EINTR) continue;
       if (!would_block(errno)) close(std::strerror(errno));

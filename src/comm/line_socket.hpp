@@ -20,6 +20,8 @@ struct Endpoint {
 Endpoint parse_endpoint(const std::string& what, const std::string& text);
 std::string format_endpoint(const Endpoint& endpoint);
 
+inline constexpr const char* kClosedByPeer = "closed by the other side";
+
 // One end of a connection. A connection that has failed or was closed by the other side stays "closed" with a
 // reason; lines that arrived before can still be taken.
 class LineSocket {

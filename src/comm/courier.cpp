@@ -1,0 +1,358 @@
+#include "comm/courier.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "comm/gateway_process.hpp"
+#include "comm/line_socket.hpp"
+#include "comm/prober.hpp"
+#include "comm/protocol.hpp"
+#include "comm/session_directory.hpp"
+#include "core/clock.hpp"
+#include "core/error.hpp"
+#include "core/log.hpp"
+
+namespace spillway {
+namespace {
+
+constexpr int kTick_ms = 50;
+constexpr double kFirstBackoff_s = 0.2, kLastBackoff_s = 5;
+constexpr double kStopGrace_s = 3;  // for a gateway's planned end
+constexpr double kFarewell_s = 1;   // to get the last lines out
+
+template <class... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+
+class Courier {
+ public:
+  Courier(const FederationConfig& config, const std::string& site)
+      : config_(config),
+        site_(site),
+        hub_endpoint_(parse_endpoint("--federation.hub", config.hub)),
+        leader_(Descriptor(kControlDescriptor)),
+        prober_(interface_address(config.interface), split_ports(config).probe) {}
+
+  void run() {
+    while (!done_) {
+      wait();
+      read_leader();
+      if (done_) break;
+      keep_hub();
+      read_hub();
+      read_gateway();
+      prober_.step();
+    }
+    gateway_.reset();
+    flush(hub_);
+  }
+
+ private:
+  void wait() {
+    std::vector<pollfd> entries;
+    for (const LineSocket* socket : {&leader_, &hub_})
+      if (socket->open()) entries.push_back({socket->descriptor(), socket->events(), 0});
+    if (gateway_ && gateway_->control().open())
+      entries.push_back({gateway_->control().descriptor(), gateway_->control().events(), 0});
+    prober_.collect(entries);
+    poll(entries.data(), entries.size(), kTick_ms);
+  }
+
+  static void flush(LineSocket& socket) {
+    const double end_s = monotonic_s() + kFarewell_s;
+    while (socket.open() && !socket.flushed() && monotonic_s() < end_s) {
+      pollfd entry = {socket.descriptor(), socket.events(), 0};
+      poll(&entry, 1, 10);
+      socket.on_ready();
+    }
+  }
+
+  void to_leader(const Message& message) { leader_.send(encode(message)); }
+  void to_hub(const Message& message) {
+    if (greeted_) hub_.send(encode(message));
+  }
+
+  // --- Leader ---
+
+  void read_leader() {
+    leader_.on_ready();
+    while (const auto line = leader_.next_line()) from_leader(decode(*line), *line);
+    if (leader_.open()) return;
+    // Tell the hub first: it can end the round while the gateway is being killed.
+    if (!leaving_) {
+      log_warning("the leader has ended without saying goodbye");
+      if (gateway_) to_hub(Fail{gateway_->epoch(), "leader ended", site_});
+      to_hub(Bye{"leader ended"});
+    }
+    done_ = true;
+  }
+
+  void from_leader(const Message& message, const std::string& line) {
+    std::visit(Overloaded{[&](const Hello& m) {
+                            hello_ = m;
+                            refused_ = false;
+                          },
+                          [&](const MemberHeartbeat& m) { progress_ = m.progress; },
+                          [&](const Prepared& m) { start_exchange(m); },
+                          [&](const Bye&) {
+                            leaving_ = true;
+                            relay_to_hub(line);
+                          },
+                          [&](const Window&) { relay_to_hub(line); },
+                          [&](const LeaseRequest&) { relay_to_hub(line); },
+                          [&](const Ready&) { relay_to_hub(line); },
+                          [&](const Synced&) { relay_to_hub(line); },
+                          [&](const Done&) { relay_to_hub(line); },
+                          [&](const Fail&) { relay_to_hub(line); },
+                          [&](const auto&) { log_error("not a message for the courier: {}", line.substr(0, 80)); }},
+               message);
+  }
+
+  // What the leader says while the hub is away is dropped: it says hello again once the hub is back.
+  void relay_to_hub(const std::string& line) {
+    if (greeted_) hub_.send(line);
+  }
+
+  // --- Hub ---
+
+  void keep_hub() {
+    const double now_s = monotonic_s();
+    if (hub_.closed()) {
+      if (hello_ && !refused_ && !leaving_ && now_s >= next_attempt_s_) connect();
+      return;
+    }
+    hub_.on_ready();
+    if (hub_.connecting()) {
+      if (now_s - heard_s_ > config_.lost_after_s) hub_.close("timed out");
+    } else if (hub_.open() && !greeted_) {
+      greet();
+    } else if (now_s - heard_s_ > config_.lost_after_s) {
+      hub_.close(fmt::format("silent for {} s", config_.lost_after_s));
+    } else if (now_s - beat_s_ >= config_.heartbeat_s) {
+      beat_s_ = now_s;
+      to_hub(MemberHeartbeat{prober_.reach(), progress_});
+    }
+  }
+
+  void connect() {
+    heard_s_ = monotonic_s();
+    hub_ = LineSocket::connect(hub_endpoint_, config_.lost_after_s);
+    if (hub_.closed()) lose_hub();
+  }
+
+  void greet() {
+    greeted_ = true;
+    reported_lost_ = false;
+    heard_s_ = monotonic_s();
+    Hello hello = *hello_;
+    hello.probe = prober_.endpoint();
+    to_hub(hello);
+    to_leader(HubConnected{});
+    log_info("connected to the hub at {}", config_.hub);
+  }
+
+  void read_hub() {
+    try {
+      while (const auto line = hub_.next_line()) {
+        heard_s_ = monotonic_s();
+        backoff_s_ = kFirstBackoff_s;
+        from_hub(decode(*line), *line);
+      }
+    } catch (const Error& error) {
+      hub_.close(error.what());
+    }
+    if (hub_.closed() && (greeted_ || heard_s_ > 0)) lose_hub();
+  }
+
+  void lose_hub() {
+    drop_gateway();  // before the leader hears of it and writes to the mailbox again
+    const std::string reason = fmt::format("hub {}: {}", config_.hub, hub_.reason());
+    if (greeted_ || !reported_lost_) {
+      to_leader(HubLost{reason});
+      log_warning("{}", reason);
+      reported_lost_ = true;
+    }
+    greeted_ = false;
+    heard_s_ = 0;
+    prober_.set_peers({});
+    std::uniform_real_distribution<double> jitter(0.75, 1.25);  // sites must not come back in step
+    next_attempt_s_ = monotonic_s() + backoff_s_ * jitter(random_);
+    backoff_s_ = std::min(2 * backoff_s_, kLastBackoff_s);
+  }
+
+  void from_hub(const Message& message, const std::string& line) {
+    std::visit(Overloaded{[&](const Welcome&) { leader_.send(line); },
+                          [&](const Lease&) { leader_.send(line); },
+                          [&](const Finish&) { leader_.send(line); },
+                          [&](const Commit&) { leader_.send(line); },
+                          [&](const Outcome&) { leader_.send(line); },
+                          [&](const Complete&) { leader_.send(line); },
+                          [&](const HubHeartbeat& m) { prober_.set_peers(m.peers); },
+                          [&](const Refuse&) {
+                            refused_ = true;
+                            leader_.send(line);
+                          },
+                          [&](const Epoch& m) {
+                            start_gateway(m);
+                            leader_.send(line);
+                          },
+                          [&](const Sync& m) {
+                            if (!current(m.epoch) || !takes_part(m)) return;
+                            order_ = message;
+                            leader_.send(line);
+                          },
+                          [&](const Go& m) {
+                            if (!current(m.epoch)) return;
+                            order_ = message;
+                            leader_.send(line);
+                          },
+                          [&](const Stop& m) {
+                            stop_gateway(m);
+                            leader_.send(line);
+                          },
+                          [&](const Abort& m) {
+                            if (current(m.epoch)) drop_gateway();
+                            leader_.send(line);
+                          },
+                          [&](const auto&) { fail(ExitCode::bad_data, "not a message for a member"); }},
+               message);
+  }
+
+  // --- Gateway ---
+
+  bool current(std::int64_t epoch) const { return gateway_ && gateway_->epoch() == epoch; }
+
+  bool takes_part(const Sync& sync) const {
+    return sync.root == index_ ||
+           std::find(sync.targets.begin(), sync.targets.end(), index_) != sync.targets.end();
+  }
+
+  void start_gateway(const Epoch& epoch) {
+    drop_gateway();
+    index_ = epoch.index;
+    try {
+      gateway_ = std::make_unique<GatewayProcess>(config_, epoch, directory_.path(), kMailboxDescriptor);
+    } catch (const Error& error) {
+      log_error("{}", error.what());
+      to_hub(Fail{epoch.epoch, printable(error.what()), site_});
+    }
+  }
+
+  void drop_gateway() {
+    gateway_.reset();
+    order_.reset();
+    stopping_until_s_ = 0;
+  }
+
+  void stop_gateway(const Stop& stop) {
+    if (!current(stop.epoch)) return to_hub(Stopped{stop.epoch});
+    order_.reset();
+    stopping_until_s_ = monotonic_s() + kStopGrace_s;
+    gateway_->control().send(encode(stop));
+  }
+
+  // The leader has filled the mailbox for the order that it was told of.
+  void start_exchange(const Prepared& prepared) {
+    if (!order_ || !current(prepared.epoch)) return;  // of an epoch that has ended since
+    const auto* go = std::get_if<Go>(&*order_);
+    if (prepared.round != (go ? go->round : 0)) return;
+    gateway_->control().send(encode(*order_));
+  }
+
+  void read_gateway() {
+    if (!gateway_) return;
+    LineSocket& control = gateway_->control();
+    control.on_ready();
+    while (const auto line = control.next_line()) {
+      from_gateway(decode(*line), *line);
+      if (!gateway_) return;
+    }
+    const bool overdue = stopping_until_s_ > 0 && monotonic_s() > stopping_until_s_;
+    if (gateway_->running() && !overdue) return;
+    const std::int64_t epoch = gateway_->epoch();
+    if (stopping_until_s_ > 0) {
+      drop_gateway();
+      return to_hub(Stopped{epoch});
+    }
+    const std::string obituary = gateway_->obituary();
+    drop_gateway();
+    log_warning("{}", obituary);
+    to_hub(Fail{epoch, printable(obituary), ""});
+  }
+
+  void from_gateway(const Message& message, const std::string& line) {
+    std::visit(Overloaded{[&](const Formed& m) {
+                            log_info("epoch {} formed in {:.2f} s", m.epoch, m.seconds);
+                            relay_to_hub(line);
+                          },
+                          [&](const Exchanged& m) { end_exchange(m); },
+                          [&](const Stopped&) {},  // the process's end is what counts
+                          [&](const Fail& m) {
+                            log_warning("gateway of epoch {}: {}", m.epoch, m.reason);
+                            drop_gateway();
+                            relay_to_hub(line);
+                          },
+                          [&](const auto&) { log_error("not a gateway's message: {}", line.substr(0, 80)); }},
+               message);
+  }
+
+  void end_exchange(const Exchanged& exchanged) {
+    if (!order_) return;  // the epoch is being stopped
+    const Message order = *std::exchange(order_, std::nullopt);
+    if (const auto* sync = std::get_if<Sync>(&order)) {
+      if (sync->root != index_) to_leader(Received{sync->epoch, sync->model});
+    } else {
+      to_leader(exchanged);
+    }
+  }
+
+  static std::string printable(std::string text) {
+    std::replace_if(
+        text.begin(), text.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }, ' ');
+    return text.substr(0, 1000);
+  }
+
+  const FederationConfig config_;
+  const std::string site_;
+  const Endpoint hub_endpoint_;
+  SessionDirectory directory_;
+  LineSocket leader_, hub_;
+  Prober prober_;
+  std::unique_ptr<GatewayProcess> gateway_;
+  int index_ = 0;                  // of this member in the gateway's epoch
+  std::optional<Message> order_;   // Go or Sync, from the hub, not yet exchanged
+  double stopping_until_s_ = 0;    // the gateway was told to stop; 0: it was not
+  std::optional<Hello> hello_;     // to be said on every connection
+  nlohmann::json progress_ = nullptr;
+  bool greeted_ = false;           // connected, hello said
+  bool refused_ = false;           // by the hub; until the leader says hello anew
+  bool reported_lost_ = false;
+  bool leaving_ = false, done_ = false;
+  double heard_s_ = 0, beat_s_ = 0;
+  double next_attempt_s_ = 0, backoff_s_ = kFirstBackoff_s;
+  std::mt19937 random_{std::random_device{}()};
+};
+
+}  // namespace
+
+int run_courier(const FederationConfig& config, const std::string& site) {
+  // Signals that tell the site to suspend are for the trainer: its last round still needs the courier.
+  for (const int signal_number : {SIGUSR1, SIGTERM, SIGINT, SIGPIPE}) std::signal(signal_number, SIG_IGN);
+  for (const int number : {kControlDescriptor, kMailboxDescriptor}) fcntl(number, F_SETFD, FD_CLOEXEC);
+  prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);  // a killed gateway leaves its helper daemon to us
+  const int swept = SessionDirectory::sweep();
+  if (swept > 0) log_info("removed {} session directories of processes that were killed", swept);
+  Courier(config, site).run();
+  return 0;
+}
+
+}  // namespace spillway

@@ -1,0 +1,207 @@
+#include "comm/gateway_process.hpp"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <ifaddrs.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "core/clock.hpp"
+#include "core/error.hpp"
+#include "core/log.hpp"
+#include "core/time.hpp"
+
+namespace spillway {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kFewestPorts = 20;
+constexpr double kHelperGrace_s = 0.5;  // the helper daemon sees its gateway die and ends on its own
+constexpr int kLargeBuffer = 4 << 20;
+
+std::vector<std::string> split_list(const std::string& text) {
+  std::vector<std::string> parts;
+  std::stringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');)
+    if (!part.empty()) parts.push_back(part);
+  return parts;
+}
+
+// Whether an address lies in "10.0.0.0/24"; false where the text is no such block.
+bool in_block(in_addr address, const std::string& block) {
+  const auto slash = block.find('/');
+  in_addr network = {};
+  if (slash == std::string::npos || inet_pton(AF_INET, block.substr(0, slash).c_str(), &network) != 1)
+    return false;
+  const int bits = std::atoi(block.c_str() + slash + 1);
+  if (bits < 0 || bits > 32) return false;
+  const std::uint32_t mask = bits == 0 ? 0 : ~std::uint32_t{0} << (32 - bits);
+  return ((ntohl(address.s_addr) ^ ntohl(network.s_addr)) & mask) == 0;
+}
+
+long read_last_number(const char* file) {
+  std::ifstream stream(file);
+  long value = 0, last = 0;
+  while (stream >> value) last = value;
+  return last;
+}
+
+// The children of this process. All but a running gateway are helpers that ended gateways left behind: the courier is
+// their subreaper.
+std::vector<pid_t> children() {
+  std::ifstream stream(fmt::format("/proc/self/task/{}/children", getpid()));
+  std::vector<pid_t> result;
+  for (pid_t child = 0; stream >> child;) result.push_back(child);
+  return result;
+}
+
+}  // namespace
+
+GatewayPorts split_ports(const FederationConfig& config) {
+  const int share = config.port_count * 2 / 5;
+  const int first = config.port_min;
+  return {{first, first + share - 1},
+          {first + share, first + 2 * share - 1},
+          {first + 2 * share, first + config.port_count - 1}};
+}
+
+void check_federation(const FederationConfig& config) {
+  parse_endpoint("--federation.hub", config.hub);
+  if (config.port_min < 1024 || config.port_min + config.port_count > 65536)
+    fail(ExitCode::usage,
+         "--federation.port-min {} with --federation.port-count {}: not within 1024 to 65535",
+         config.port_min, config.port_count);
+  if (config.port_count < kFewestPorts)
+    fail(ExitCode::usage, "--federation.port-count {}: at least {} are needed", config.port_count,
+         kFewestPorts);
+  if (config.heartbeat_s <= 0 || config.lost_after_s < 2 * config.heartbeat_s)
+    fail(ExitCode::usage, "--federation.lost-after {}: must be at least twice --federation.heartbeat {}",
+         format_duration(config.lost_after_s), format_duration(config.heartbeat_s));
+  if (config.exchange_deadline_s <= 0)
+    fail(ExitCode::usage, "--federation.exchange-deadline: must be above 0");
+  interface_address(config.interface);
+}
+
+std::string interface_address(const std::string& include) {
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) fail(ExitCode::io, "the network interfaces of this host cannot be listed");
+  const std::unique_ptr<ifaddrs, decltype(&freeifaddrs)> owner(list, freeifaddrs);
+  std::set<std::string> known;
+  for (const std::string& wanted : split_list(include))
+    for (const ifaddrs* entry = list; entry != nullptr; entry = entry->ifa_next) {
+      if (entry->ifa_addr == nullptr || entry->ifa_addr->sa_family != AF_INET) continue;
+      known.insert(entry->ifa_name);
+      const in_addr address = reinterpret_cast<const sockaddr_in*>(entry->ifa_addr)->sin_addr;
+      if (wanted != entry->ifa_name && !in_block(address, wanted)) continue;
+      char text[INET_ADDRSTRLEN] = "";
+      inet_ntop(AF_INET, &address, text, sizeof text);
+      return text;
+    }
+  fail(ExitCode::usage, "--federation.interface {}: no such interface with an IPv4 address; here are: {}",
+       include, fmt::join(known, ", "));
+}
+
+std::map<std::string, std::string> gateway_environment(const FederationConfig& config,
+                                                       const std::string& name_server,
+                                                       const fs::path& directory) {
+  const GatewayPorts ports = split_ports(config);
+  std::map<std::string, std::string> environment = {
+      {"TMPDIR", directory.string()},
+      {"OMPI_MCA_orte_tmpdir_base", directory.string()},
+      {"OMPI_MCA_pmix_server_uri", name_server},
+      {"OMPI_MCA_pml", "ob1"},
+      {"OMPI_MCA_btl", "tcp,self"},
+      // "put" needs a round trip per message; with "send" several links stall (inter-site.md, "Throughput").
+      {"OMPI_MCA_btl_tcp_flags", "send"},
+      {"OMPI_MCA_btl_tcp_links", "1"},
+      {"OMPI_MCA_btl_tcp_if_include", config.interface},
+      {"OMPI_MCA_oob_tcp_if_include", config.interface},
+      {"OMPI_MCA_btl_tcp_port_min_v4", std::to_string(ports.transfer.first)},
+      {"OMPI_MCA_btl_tcp_port_range_v4", std::to_string(ports.transfer.last - ports.transfer.first + 1)},
+      {"OMPI_MCA_oob_tcp_dynamic_ipv4_ports",
+       fmt::format("{}-{}", ports.out_of_band.first, ports.out_of_band.last)},
+      {"OMPI_MCA_mpi_yield_when_idle", "1"},
+      {"OMPI_MCA_hwloc_base_binding_policy", "none"},
+      {"OMPI_MCA_orte_abort_print_stack", "0"}};
+  // Left alone, the kernel grows a socket's buffers up to these limits. Where they are too small for a long fast link,
+  // fixed buffers are better, if the host permits large ones.
+  if (read_last_number("/proc/sys/net/ipv4/tcp_wmem") < 4 * kLargeBuffer &&
+      read_last_number("/proc/sys/net/core/wmem_max") >= kLargeBuffer &&
+      read_last_number("/proc/sys/net/core/rmem_max") >= kLargeBuffer) {
+    environment["OMPI_MCA_btl_tcp_sndbuf"] = std::to_string(kLargeBuffer);
+    environment["OMPI_MCA_btl_tcp_rcvbuf"] = std::to_string(kLargeBuffer);
+  }
+  for (const char* name : {"PATH", "HOME", "LD_LIBRARY_PATH"})
+    if (const char* value = std::getenv(name)) environment[name] = value;
+  if (geteuid() == 0) {
+    environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
+    environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
+  }
+  return environment;
+}
+
+GatewayProcess::GatewayProcess(const FederationConfig& config, const Epoch& epoch, const fs::path& base,
+                               int mailbox_descriptor)
+    : epoch_(epoch.epoch), directory_(base / std::to_string(epoch.epoch)), log_(directory_ / "gateway.log") {
+  std::error_code error;
+  fs::create_directories(directory_, error);
+  if (error) fail(ExitCode::io, "{}: cannot be created: {}", directory_.string(), error.message());
+  auto [ours, theirs] = socket_pair();
+  ProcessOptions options;
+  options.arguments = {own_executable(), "gateway", "--federation.exchange-deadline",
+                       format_duration(config.exchange_deadline_s)};
+  options.environment = gateway_environment(config, epoch.name_server, directory_);
+  options.output_file = log_.string();
+  options.new_session = true;
+  options.parent_death_signal = SIGKILL;
+  options.descriptors = {{kControlDescriptor, theirs.get()}, {kMailboxDescriptor, mailbox_descriptor}};
+  control_ = LineSocket(std::move(ours));
+  process_ = Process(options);
+  control_.send(encode(epoch));
+}
+
+GatewayProcess::~GatewayProcess() {
+  process_.signal(SIGKILL);
+  process_.wait(kHelperGrace_s);
+  reap_helpers();
+  std::error_code ignored;  // swept with the courier's own directory later
+  fs::remove_all(directory_, ignored);
+}
+
+void GatewayProcess::reap_helpers() {
+  const double start_s = monotonic_s();
+  while (waitpid(-1, nullptr, WNOHANG) >= 0) {  // until there are no children
+    const double waited_s = monotonic_s() - start_s;
+    if (waited_s > kHelperGrace_s)
+      for (const pid_t child : children()) kill(child, SIGKILL);
+    if (waited_s > 2 * kHelperGrace_s) return log_warning("a helper of epoch {} does not end", epoch_);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+std::string GatewayProcess::obituary() const {
+  std::ifstream stream(log_);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(stream, line);)
+    if (line.find_first_not_of("- \t") != std::string::npos) lines.push_back(line);
+  constexpr std::size_t shown = 3;
+  if (lines.size() > shown) lines.erase(lines.begin(), lines.end() - shown);
+  const int status = process_.status().value_or(0);
+  return fmt::format("gateway of epoch {} ended with status {}{}{}", epoch_, status,
+                     lines.empty() ? "" : ": ", fmt::join(lines, " | "));
+}
+
+}  // namespace spillway
