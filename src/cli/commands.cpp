@@ -7,8 +7,10 @@ namespace spillway::cli {
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
       {"train", "train at one site: the MPI program", false, run_train},
-      {"hub", "the always-on control process of a federation", false, run_hub_command},
-      {"vault", "keeps the newest committed model; started by the hub", true, run_vault_command},
+      {"hub", "the always-on control process of a federation", false, run_hub},
+      {"vault", "keeps the newest committed model; started by the hub", true, run_vault},
+      {"courier", "connects a site's leader with the hub; started by train and vault", true, run_courier},
+      {"gateway", "one epoch of the inter-site communicator; started by the courier", true, run_gateway},
       {"windows", "the windows of a signal", false, run_windows},
   };
   return table;

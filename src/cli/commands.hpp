@@ -8,9 +8,11 @@ namespace spillway::cli {
 
 using Arguments = std::vector<std::string>;
 
-int run_hub_command(const Arguments& arguments);
+int run_courier(const Arguments& arguments);
+int run_gateway(const Arguments& arguments);
+int run_hub(const Arguments& arguments);
 int run_train(const Arguments& arguments);
-int run_vault_command(const Arguments& arguments);
+int run_vault(const Arguments& arguments);
 int run_windows(const Arguments& arguments);
 
 }  // namespace spillway::cli

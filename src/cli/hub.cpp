@@ -8,7 +8,7 @@ namespace po = boost::program_options;
 
 namespace spillway::cli {
 
-int run_hub_command(const Arguments& arguments) {
+int run_hub(const Arguments& arguments) {
   CommandSpec spec;
   spec.name = "hub";
   spec.summary =
@@ -33,7 +33,7 @@ int run_hub_command(const Arguments& arguments) {
         options.vault_command.push_back(arguments[i]);
     }
   }
-  return static_cast<int>(run_hub(*config, options));
+  return static_cast<int>(spillway::run_hub(*config, options));
 }
 
 }  // namespace spillway::cli

@@ -204,8 +204,6 @@ const std::vector<Key>& keys() {
                    "real time before a window's close at which a site is told to suspend"),
       duration_key("local.start-lead", &C::local, &LocalConfig::start_lead_s,
                    "real time before a window's opening at which a site's job is started"),
-      key("local.text", &C::local, &LocalConfig::text,
-          "text file to tokenize into data.dir where that is empty"),
   };
   return table;
 }

@@ -107,7 +107,7 @@ class Courier {
                             leaving_ = true;
                             relay_to_hub(line);
                           },
-                          [&](const Window&) { relay_to_hub(line); },
+                          [&](const WindowChange&) { relay_to_hub(line); },
                           [&](const LeaseRequest&) { relay_to_hub(line); },
                           [&](const Ready&) { relay_to_hub(line); },
                           [&](const Synced&) { relay_to_hub(line); },

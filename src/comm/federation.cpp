@@ -101,7 +101,7 @@ void Federation::send(const Message& message) {
     hello_->doubt_round = round;
     return send_hello();
   }
-  if (const auto* window = std::get_if<Window>(&message); window && hello_) {
+  if (const auto* window = std::get_if<WindowChange>(&message); window && hello_) {
     hello_->open = window->open;
     send_hello();
   }

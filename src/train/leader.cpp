@@ -67,7 +67,8 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
         state_.member ? std::move(*state_.member) : initial_member_state(engine_, setup.layout);
     state_.member.reset();
     member_ = std::make_unique<Member>(MemberIdentity{config.site.name, "site", setup.digest},
-                                       member_options(config), std::move(member_state), *this);
+                                       member_options(config), std::move(member_state),
+                                       static_cast<MemberHost&>(*this));
   }
   lineage_.site = config.site.name;
   lineage_.parent_digest = parent_digest;
