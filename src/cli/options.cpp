@@ -334,17 +334,21 @@ Parsed collect(CommandSpec& spec, const std::vector<std::string>& arguments, po:
   all.add_options()("config", po::value<std::string>())("help", "")("print-config", "");
   for (const auto& [alias, target] : spec.aliases) all.add_options()(alias.c_str(), po::value<std::string>());
   for (const Key& k : keys()) all.add_options()(k.name.c_str(), po::value<std::string>());
+  // Takes what is left over, so that the value of an unknown option does not hide the option's name.
+  po::positional_options_description positional = spec.positional;
+  positional.add("unexpected", -1);
   Parsed result;
   try {
     const auto style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
     auto parsed = po::command_line_parser(arguments)
                       .options(all)
-                      .positional(spec.positional)
+                      .positional(positional)
                       .style(style)
                       .allow_unregistered()
                       .run();
     for (const auto& option : parsed.options)
-      if (option.unregistered) fail_unknown(option.string_key, "command line", known_names(spec, true));
+      if (option.unregistered && option.position_key < 0)
+        fail_unknown(option.string_key, "command line", known_names(spec, true));
     for (const auto& option : parsed.options) {
       if (option.string_key.empty() ||
           option.position_key >= static_cast<int>(spec.positional.max_total_count()))

@@ -66,7 +66,7 @@ std::vector<Window> find_windows(const Signal& signal, const GateThresholds& thr
   std::vector<Window> windows;
   for (const Window& window : raw) {
     if (window.length_s() < min_length_s) continue;
-    const double close = window.close_unix_s + thresholds.grace_s;
+    const double close = std::min(window.close_unix_s + thresholds.grace_s, signal.end_unix_s());
     if (!windows.empty() && window.open_unix_s <= windows.back().close_unix_s)
       windows.back().close_unix_s = close;
     else

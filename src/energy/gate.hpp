@@ -32,7 +32,8 @@ struct GateThresholds {
 // are given, or close-above is less than open-below.
 GateThresholds make_thresholds(const GateConfig& config, const Signal& signal);
 
-// The gate itself. Feed it the value in force at growing instants; nothing = unknown, which counts as closed.
+// The gate itself. Feed it the value in force at growing instants; nothing = unknown, which counts as closed. It knows no
+// future and so no minimum length: live, it opens at once, and a caller that has a forecast asks find_windows() of it.
 class Gate {
  public:
   explicit Gate(const GateThresholds& thresholds) : thresholds_(thresholds) {}
@@ -45,8 +46,8 @@ class Gate {
   double drain_until_unix_s_ = 0;
 };
 
-// The windows of a known signal: the gate run over all of it. Windows shorter than min_length_s (without the grace
-// period) are left out: with the file at hand their length is known before they open.
+// The windows of a known signal, disjoint and in order: the gate run over all of it. Windows shorter than min_length_s (without the grace
+// period) are left out: with the file at hand their length is known before they open. The grace period ends with the signal.
 std::vector<Window> find_windows(const Signal& signal, const GateThresholds& thresholds, double min_length_s);
 
 // The window that holds the instant, or the next one after it; null after the last.

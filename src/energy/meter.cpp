@@ -61,13 +61,22 @@ class RaplMeter final : public EnergyMeter {
   double pue_;
 };
 
-// The packages' counters, intel-rapl:0, intel-rapl:1, …; not their parts (intel-rapl:0:1), which they include.
+std::string read_word(const std::filesystem::path& file) {
+  std::ifstream stream(file);
+  std::string word;
+  stream >> word;
+  return word;
+}
+
+// Packages (intel-rapl:0) and their memory (intel-rapl:0:2), which they do not include. Their other parts, core and
+// uncore, they do; psys, the whole board, includes the packages.
 std::vector<RaplCounter> find_rapl(const std::string& folder) {
   std::vector<RaplCounter> counters;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!name.starts_with("intel-rapl:") || std::count(name.begin(), name.end(), ':') != 1) continue;
+    if (!entry.path().filename().string().starts_with("intel-rapl:")) continue;
+    const std::string domain = read_word(entry.path() / "name");
+    if (!domain.starts_with("package") && domain != "dram") continue;
     const auto energy = read_number(entry.path() / "energy_uj");
     const auto range = read_number(entry.path() / "max_energy_range_uj");
     if (energy && range) counters.push_back({entry.path() / "energy_uj", *range, *energy});
@@ -75,11 +84,28 @@ std::vector<RaplCounter> find_rapl(const std::string& folder) {
   return counters;
 }
 
-double overlap_s(double from, double to, const std::vector<Window>& windows) {
-  double seconds = 0;
-  for (const Window& window : windows)
-    seconds += std::max(0.0, std::min(to, window.close_unix_s) - std::max(from, window.open_unix_s));
-  return seconds;
+// from, to, and every instant between them at which the intensity changes or a window opens or closes; in order.
+std::vector<double> cuts_between(double from, double to, const Signal* signal,
+                                 const std::vector<Window>& windows) {
+  std::vector<double> cuts = {from, to};
+  const auto cut = [&](double at) {
+    if (at > from && at < to) cuts.push_back(at);
+  };
+  for (const Window& window : windows) {
+    cut(window.open_unix_s);
+    cut(window.close_unix_s);
+  }
+  if (signal != nullptr) {
+    const std::vector<double>& times = signal->times_unix_s;
+    auto at = std::upper_bound(times.begin(), times.end(), from);
+    if (at != times.begin()) --at;
+    for (; at != times.end() && *at < to; ++at) {
+      cut(*at);
+      cut(signal->held_until(static_cast<std::size_t>(at - times.begin())));
+    }
+  }
+  std::sort(cuts.begin(), cuts.end());
+  return cuts;
 }
 
 }  // namespace
@@ -102,27 +128,19 @@ void EnergyLedger::add(Phase phase, double joules, double from_unix_s, double to
   const double total_kwh = joules / kJoulesPerKwh;
   phase_kwh_[static_cast<std::size_t>(phase)] += total_kwh;
   const double length_s = to_unix_s - from_unix_s;
-  // Cut at the signal's samples, so that every piece has one intensity.
-  std::vector<double> cuts = {from_unix_s};
-  if (signal != nullptr && length_s > 0) {
-    const auto first =
-        std::upper_bound(signal->times_unix_s.begin(), signal->times_unix_s.end(), from_unix_s);
-    for (auto at = first; at != signal->times_unix_s.end() && *at < to_unix_s; ++at) cuts.push_back(*at);
-  }
-  cuts.push_back(to_unix_s);
+  // Energy of an instant flows in one piece.
+  const std::vector<double> cuts = length_s > 0 ? cuts_between(from_unix_s, to_unix_s, signal, windows)
+                                                : std::vector<double>{from_unix_s, to_unix_s};
   for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
-    const double piece_s = cuts[i + 1] - cuts[i];
-    const double kwh = length_s > 0 ? total_kwh * piece_s / length_s : total_kwh;
-    const double inside_share = piece_s > 0 ? overlap_s(cuts[i], cuts[i + 1], windows) / piece_s : 0;
-    inside_kwh_ += kwh * inside_share;
-    outside_kwh_ += kwh * (1 - inside_share);
+    const double kwh = length_s > 0 ? total_kwh * (cuts[i + 1] - cuts[i]) / length_s : total_kwh;
+    const Window* window = window_at_or_after(windows, cuts[i]);
+    const bool inside = window != nullptr && cuts[i] >= window->open_unix_s;
+    (inside ? inside_kwh_ : outside_kwh_) += kwh;
     const auto intensity = signal != nullptr ? signal->value_at(cuts[i]) : std::nullopt;
-    if (!intensity) {
+    if (intensity)
+      (inside ? inside_g_ : outside_g_) += kwh * *intensity;
+    else
       unknown_kwh_ += kwh;
-      continue;
-    }
-    inside_g_ += kwh * inside_share * *intensity;
-    outside_g_ += kwh * (1 - inside_share) * *intensity;
   }
 }
 
@@ -143,7 +161,8 @@ std::map<std::string, double> EnergyLedger::to_map() const {
 EnergyLedger EnergyLedger::from_map(const std::map<std::string, double>& values) {
   const auto get = [&](const std::string& key) {
     const auto found = values.find(key);
-    return found == values.end() ? 0.0 : found->second;
+    if (found == values.end()) fail(ExitCode::bad_data, "energy ledger: no value '{}'", key);
+    return found->second;
   };
   EnergyLedger ledger;
   ledger.inside_kwh_ = get("inside_kwh");

@@ -30,7 +30,7 @@ class EnergyMeter {
   virtual std::string source() const = 0;
 };
 
-// RAPL's package counters where the clock runs in real time and they are readable, else the declared power of
+// RAPL's counters of packages and memory where the clock runs in real time and they are readable, else the declared power of
 // [site] (train-power, idle-power), marked as modelled. Replayed time has no counter: then always the model.
 std::unique_ptr<EnergyMeter> make_meter(const SiteConfig& site, bool real_time,
                                         const std::string& powercap_folder = "/sys/class/powercap");
@@ -38,8 +38,9 @@ std::unique_ptr<EnergyMeter> make_meter(const SiteConfig& site, bool real_time,
 // Energy and emissions so far. All energies are at the site's meter, PUE included.
 class EnergyLedger {
  public:
-  // Adds energy that flowed evenly over [from, to) under the signal and the windows. signal may be null: then the
-  // intensity is unknown throughout.
+  // Adds energy that flowed evenly over [from, to), in simulated time, under the signal and the windows (in order,
+  // disjoint). signal may be null: then the intensity is unknown throughout. Unknown is never taken for zero: that
+  // energy is in unknown_kwh() and in no emissions.
   void add(Phase phase, double joules, double from_unix_s, double to_unix_s, const Signal* signal,
            const std::vector<Window>& windows);
 
@@ -52,9 +53,9 @@ class EnergyLedger {
   double outside_g() const { return outside_g_; }
   double unknown_kwh() const { return unknown_kwh_; }  // drawn while the intensity was unknown
 
-  // For checkpoints: exact, keys such as "energy_kwh.solo", "inside_g".
+  // For checkpoints: exact, keys such as "solo_kwh", "inside_g". from_map throws Error(bad_data) naming a missing key.
   std::map<std::string, double> to_map() const;
-  static EnergyLedger from_map(const std::map<std::string, double>& values);  // missing keys are zero
+  static EnergyLedger from_map(const std::map<std::string, double>& values);
 
  private:
   std::array<double, kPhaseNames.size()> phase_kwh_ = {};

@@ -13,8 +13,6 @@
 namespace spillway {
 namespace {
 
-constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
-
 std::vector<std::string> split_cells(std::string line) {
   if (!line.empty() && line.back() == '\r') line.pop_back();
   std::vector<std::string> cells;
@@ -26,8 +24,11 @@ std::vector<std::string> split_cells(std::string line) {
   }
 }
 
-std::optional<double> parse_cell(const std::string& text) {
-  if (text.empty() || text == "NaN" || text == "nan" || text == "null") return kUnknown;
+bool is_blank(const std::string& text) {
+  return text.empty() || text == "NaN" || text == "nan" || text == "null";
+}
+
+std::optional<double> parse_number(const std::string& text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value)) return std::nullopt;
@@ -43,12 +44,28 @@ std::size_t find_column(const std::string& file, const std::vector<std::string>&
     known += (known.empty() ? "" : ", ") + header[i];
   }
   if (header.size() < 2)
-    fail(ExitCode::bad_data, "{}: line 1: a signal has a column of instants and at least one of values",
-         file);
+    fail(ExitCode::bad_data,
+         "{}: line 1: one column: not a signal; it needs a column of instants and one per region", file);
   if (region.empty() && header.size() == 2) return 1;
   if (region.empty())
     fail(ExitCode::usage, "{}: several regions: choose one with --signal.region: {}", file, known);
-  fail(ExitCode::bad_data, "{}: no region '{}'; the file has: {}", file, region, known);
+  fail(ExitCode::bad_data, "{}: line 1: no region '{}'; choose with --signal.region one of: {}", file, region,
+       known);
+}
+
+double parse_stamp(const std::string& file, std::size_t line, const std::string& column,
+                   const std::string& text, const SignalOptions& options) {
+  bool had_zone = false;
+  const auto time_unix_s = parse_utc(text, &had_zone);
+  if (!time_unix_s)
+    fail(ExitCode::bad_data,
+         "{}: line {}: column {}: '{}' is not an ISO 8601 instant such as 2026-01-11T17:05:00Z", file, line,
+         column, text);
+  if (!had_zone && options.timezone != "UTC")
+    fail(ExitCode::bad_data,
+         "{}: line {}: column {}: '{}' has no time zone; if it is UTC, say --signal.timezone UTC", file, line,
+         column, text);
+  return *time_unix_s;
 }
 
 double most_frequent_step(const std::vector<double>& times) {
@@ -75,7 +92,7 @@ std::optional<double> Signal::value_at(double unix_s) const {
   const auto after = std::upper_bound(times_unix_s.begin(), times_unix_s.end(), unix_s);
   if (after == times_unix_s.begin()) return std::nullopt;
   const auto index = static_cast<std::size_t>(after - times_unix_s.begin()) - 1;
-  if (unix_s >= held_until(index) || std::isnan(values[index])) return std::nullopt;
+  if (unix_s >= held_until(index)) return std::nullopt;
   return values[index];
 }
 
@@ -89,52 +106,55 @@ std::vector<Signal::Gap> Signal::gaps() const {
 Signal read_signal(const std::filesystem::path& file, const SignalOptions& options) {
   const std::string name = file.string();
   std::ifstream stream(file);
-  if (!stream) fail(ExitCode::bad_data, "{}: cannot be read: check --signal.file", name);
+  if (!stream || !std::filesystem::is_regular_file(file))
+    fail(ExitCode::bad_data, "{}: no such file, or not readable; check --signal.file", name);
   std::string line;
-  if (!std::getline(stream, line)) fail(ExitCode::bad_data, "{}: empty: not a signal", name);
+  if (!std::getline(stream, line)) fail(ExitCode::bad_data, "{}: empty file; check --signal.file", name);
+  if (std::any_of(line.begin(), line.end(),
+                  [](unsigned char c) { return c < ' ' && c != '\r' && c != '\t'; }))
+    fail(ExitCode::bad_data, "{}: line 1: not text; check --signal.file", name);
   const std::vector<std::string> header = split_cells(line);
   const std::size_t column = find_column(name, header, options.region);
   Signal signal;
   signal.region = header[column];
+  double previous_unix_s = -std::numeric_limits<double>::infinity();
   for (std::size_t number = 2; std::getline(stream, line); ++number) {
     if (line.empty() || line == "\r") continue;
     const std::vector<std::string> cells = split_cells(line);
     if (cells.size() != header.size())
       fail(ExitCode::bad_data, "{}: line {}: {} cells instead of {}; is the file truncated?", name, number,
            cells.size(), header.size());
-    bool had_zone = false;
-    const auto time = parse_utc(cells[0], &had_zone);
-    if (!time)
-      fail(ExitCode::bad_data, "{}: line {}: '{}' is not an ISO 8601 instant", name, number, cells[0]);
-    if (!had_zone && options.timezone != "UTC")
-      fail(ExitCode::bad_data, "{}: line {}: '{}' has no time zone; say --signal.timezone UTC if it is UTC",
-           name, number, cells[0]);
-    if (!signal.times_unix_s.empty() && *time <= signal.times_unix_s.back())
-      fail(ExitCode::bad_data, "{}: line {}: {} is not after the instant before it", name, number, cells[0]);
-    const auto value = parse_cell(cells[column]);
+    const double time_unix_s = parse_stamp(name, number, header[0], cells[0], options);
+    if (time_unix_s <= previous_unix_s)
+      fail(ExitCode::bad_data,
+           "{}: line {}: column {}: {} is not after the instant before it; sort the file and drop doubles",
+           name, number, header[0], cells[0]);
+    previous_unix_s = time_unix_s;
+    if (is_blank(cells[column])) continue;
+    const auto value = parse_number(cells[column]);
     if (!value)
-      fail(ExitCode::bad_data, "{}: line {}: column {}: '{}' is not a number", name, number, header[column],
-           cells[column]);
-    signal.times_unix_s.push_back(*time);
+      fail(ExitCode::bad_data,
+           "{}: line {}: column {}: '{}' is not a number; correct it or leave the cell blank", name, number,
+           header[column], cells[column]);
+    signal.times_unix_s.push_back(time_unix_s);
     signal.values.push_back(*value);
   }
   if (signal.times_unix_s.size() < 2)
-    fail(ExitCode::bad_data, "{}: {} samples: a signal needs at least two", name, signal.times_unix_s.size());
+    fail(ExitCode::bad_data, "{}: column {}: {} samples; a signal needs at least two", name, header[column],
+         signal.times_unix_s.size());
   signal.step_s = most_frequent_step(signal.times_unix_s);
   return signal;
 }
 
 double percentile(const Signal& signal, double p) {
   if (!(p >= 0 && p <= 100)) fail(ExitCode::usage, "gate.percentile = {}: must be between 0 and 100", p);
-  std::vector<double> known;
-  std::copy_if(signal.values.begin(), signal.values.end(), std::back_inserter(known),
-               [](double value) { return !std::isnan(value); });
-  if (known.empty()) fail(ExitCode::bad_data, "region {}: no known values for a percentile", signal.region);
-  std::sort(known.begin(), known.end());
-  const double rank = p / 100 * static_cast<double>(known.size() - 1);
+  if (signal.values.empty()) fail(ExitCode::bad_data, "region {}: no values for a percentile", signal.region);
+  std::vector<double> sorted = signal.values;
+  std::sort(sorted.begin(), sorted.end());
+  const double rank = p / 100 * static_cast<double>(sorted.size() - 1);
   const auto low = static_cast<std::size_t>(rank);
-  const std::size_t high = std::min(low + 1, known.size() - 1);
-  return known[low] + (rank - static_cast<double>(low)) * (known[high] - known[low]);
+  const std::size_t high = std::min(low + 1, sorted.size() - 1);
+  return sorted[low] + (rank - static_cast<double>(low)) * (sorted[high] - sorted[low]);
 }
 
 }  // namespace spillway

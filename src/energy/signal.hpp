@@ -8,16 +8,17 @@
 
 namespace spillway {
 
-// Samples of one region. A sample holds from its stamp until the next one; the last one for one step. A gap of more than
-// twice the step is closed: there the signal is unknown one step after the sample before it.
+// Samples of one region. A sample holds from its stamp until the next one; the last one for one step. Where the next one
+// is more than two steps away there is a gap: the sample holds for one step, then the signal is unknown. Blank cells of a
+// file are missing samples, so that a blank and a missing line mean the same.
 struct Signal {
   std::string region;
   std::string unit = "g/kWh";
   std::vector<double> times_unix_s;  // strictly increasing
-  std::vector<double> values;        // NaN: unknown
+  std::vector<double> values;        // as many, finite
   double step_s = 0;                 // the most frequent distance between two samples
 
-  // Nothing before the first sample, inside a gap, at a NaN, and after the end.
+  // Nothing before the first sample, inside a gap, and after the end.
   std::optional<double> value_at(double unix_s) const;
   // [start, end) of what the samples cover.
   double start_unix_s() const;
@@ -37,11 +38,11 @@ struct SignalOptions {
 };
 
 // Reads a CSV with one column of instants, the first, and one column per region: ISO 8601 stamps with a zone, or without
-// one where options.timezone says UTC. Empty cells, "NaN" and "null" are unknown. Throws Error(bad_data) naming file,
-// line and remedy.
+// one where options.timezone says UTC. Empty cells, "NaN" and "null" are missing samples. Throws Error(bad_data) naming
+// file, line, column and remedy.
 Signal read_signal(const std::filesystem::path& file, const SignalOptions& options);
 
-// The p-th percentile (0…100) of the known values, linear between ranks. Throws Error(bad_data) where none is known.
+// The p-th percentile (0…100) of the samples, linear between ranks. Throws Error(usage) for another p.
 double percentile(const Signal& signal, double p);
 
 }  // namespace spillway
