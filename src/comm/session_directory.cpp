@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const std::string kPrefix = "spillway-";
+const std::string kPrefix = "spillway-session-";
 constexpr std::size_t kLongestBase = 40;  // UNIX socket names end at 107 bytes
 
 Descriptor open_directory(const fs::path& path) {

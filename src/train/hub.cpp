@@ -147,7 +147,7 @@ class HubProcess final : private HubHandler, private CoordinatorHost {
   std::string start_name_server(std::int64_t epoch) override {
     try {
       const auto folder =
-          std::filesystem::temp_directory_path() / fmt::format("spillway-hub-{}-{}", getpid(), epoch);
+          std::filesystem::temp_directory_path() / fmt::format("spillway_hub_{}_{}", getpid(), epoch);
       name_server_ = std::make_unique<NameServer>(folder, config_.federation.interface);
       return name_server_->uri();
     } catch (const Error& error) {

@@ -49,16 +49,18 @@ bool window_has_passed(const Config& config) {
   return true;
 }
 
-// Brings every rank's engine to the leader's state.
-void share_state(Engine& engine, SiteComm& site, TrainingState& state, bool resumed) {
-  if (!resumed) return;
-  site.broadcast_bytes(std::as_writable_bytes(std::span(state.parameters)));
-  std::int64_t updates = state.optimizer_updates;
+// Brings the other ranks' engines to the leader's.
+void share_engine_state(Engine& engine, SiteComm& site, const ParameterLayout& layout) {
+  std::vector<float> parameters(static_cast<std::size_t>(layout.total));
+  engine.read_parameters(parameters);
+  std::vector<HostTensor> optimizer = engine.optimizer_state();
+  std::int64_t updates = engine.optimizer_updates();
+  site.broadcast_bytes(std::as_writable_bytes(std::span(parameters)));
   site.broadcast(updates);
-  for (HostTensor& tensor : state.optimizer)
-    site.broadcast_bytes(std::as_writable_bytes(std::span(tensor.values)));
-  engine.write_parameters(state.parameters);
-  engine.load_optimizer_state(state.optimizer, updates);
+  for (HostTensor& tensor : optimizer) site.broadcast_bytes(std::as_writable_bytes(std::span(tensor.values)));
+  if (site.leader()) return;
+  engine.write_parameters(parameters);
+  engine.load_optimizer_state(optimizer, updates);
 }
 
 ExitCode train(const Config& config, const RunSetup& setup, Federation* federation, SiteComm& site) {
@@ -75,15 +77,15 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
       state = read_training_state(*checkpoint, setup.layout);
       parent_digest = checkpoint->digest();
       log_info("resuming from {}", checkpoint->file().string());
+      engine->write_parameters(state.parameters);
+      engine->load_optimizer_state(state.optimizer, state.optimizer_updates);
+      state.parameters.clear();
+      state.optimizer.clear();
     }
   }
   bool resumed = !parent_digest.empty();
   site.broadcast(resumed);
-  if (resumed && !site.leader()) {  // the same shapes, to receive into
-    state.parameters.resize(static_cast<std::size_t>(setup.layout.total));
-    state.optimizer = engine->optimizer_state();
-  }
-  share_state(*engine, site, state, resumed);
+  if (resumed && site.size() > 1) share_engine_state(*engine, site, setup.layout);
 
   std::unique_ptr<Leader> leader;
   if (site.leader()) {
@@ -91,8 +93,6 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
     for (const MemoryUse& use : engine->memory_use()) bytes += use.bytes;
     log_info("{} parameters, {} ranks, {:.1f} MiB a rank, device {}", setup.layout.total, site.size(),
              static_cast<double>(bytes) / (1 << 20), config.train.device);
-    state.parameters.clear();
-    state.optimizer.clear();
     leader = std::make_unique<Leader>(config, setup, loader, *engine, federation, *folder, std::move(state),
                                       parent_digest);
   }
