@@ -8,6 +8,7 @@ const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
       {"train", "train at one site: the MPI program", false, run_train},
       {"hub", "the always-on control process of a federation", false, run_hub},
+      {"local", "hub and sites on this machine, each site in its windows", false, run_local},
       {"vault", "keeps the newest committed model; started by the hub", true, run_vault},
       {"courier", "connects a site's leader with the hub; started by train and vault", true, run_courier},
       {"gateway", "one epoch of the inter-site communicator; started by the courier", true, run_gateway},

@@ -201,9 +201,15 @@ TrainingState read_training_state(const CheckpointReader& reader, const Paramete
       state.optimizer.push_back({info.path.substr(1), info.shape, reader.read_floats(info.path)});
   state.optimizer_updates = integer(reader, reader.attributes("/optimizer"), "updates");
   if (reader.has("/outer")) state.member = read_member(reader, layout);
+  state.next_block = integer(reader, reader.attributes("/progress"), "next_block");
+  state.record = read_training_record(reader);
+  state.energy = read_energy(reader);
+  return state;
+}
+
+TrainingRecord read_training_record(const CheckpointReader& reader) {
   const Attributes progress = reader.attributes("/progress");
-  state.next_block = integer(reader, progress, "next_block");
-  TrainingRecord& record = state.record;
+  TrainingRecord record;
   record.tokens = integer(reader, progress, "tokens");
   record.skipped = integer(reader, progress, "skipped_steps");
   record.suspends = integer(reader, progress, "suspends");
@@ -212,11 +218,14 @@ TrainingState read_training_state(const CheckpointReader& reader, const Paramete
   record.trained_s = real_or_zero(progress, "trained_s");
   read_history(reader, record);
   record.lineage = read_lineage(reader);
-  std::map<std::string, double> energy;
+  return record;
+}
+
+EnergyLedger read_energy(const CheckpointReader& reader) {
+  std::map<std::string, double> values;
   for (const auto& [key, value] : reader.attributes("/energy"))
-    if (const auto* number = std::get_if<double>(&value)) energy[key] = *number;
-  state.energy = EnergyLedger::from_map(energy);
-  return state;
+    if (const auto* number = std::get_if<double>(&value)) values[key] = *number;
+  return EnergyLedger::from_map(values);
 }
 
 void write_committed_model(const std::filesystem::path& file, const MemberState& state, const Config& config,

@@ -34,6 +34,10 @@ std::string write_training_state(const std::filesystem::path& file, const Traini
 // Throws Error(bad_data) naming the dataset that is missing, damaged or of another size than `layout`.
 TrainingState read_training_state(const CheckpointReader& reader, const ParameterLayout& layout);
 
+// Parts of it, for reports: no tensors are read.
+TrainingRecord read_training_record(const CheckpointReader& reader);
+EnergyLedger read_energy(const CheckpointReader& reader);
+
 // A committed model by itself, as the vault keeps it.
 void write_committed_model(const std::filesystem::path& file, const MemberState& state, const Config& config,
                            const ParameterLayout& layout);
