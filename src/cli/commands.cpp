@@ -6,6 +6,7 @@ namespace spillway::cli {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
+      {"tokenize", "text to token shards", false, run_tokenize},
       {"train", "train at one site: the MPI program", false, run_train},
       {"hub", "the always-on control process of a federation", false, run_hub},
       {"local", "hub and sites on this machine, each site in its windows", false, run_local},

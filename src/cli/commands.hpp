@@ -12,6 +12,7 @@ int run_courier(const Arguments& arguments);
 int run_gateway(const Arguments& arguments);
 int run_hub(const Arguments& arguments);
 int run_local(const Arguments& arguments);
+int run_tokenize(const Arguments& arguments);
 int run_train(const Arguments& arguments);
 int run_vault(const Arguments& arguments);
 int run_windows(const Arguments& arguments);
