@@ -40,7 +40,7 @@ class Courier {
         site_(site),
         hub_endpoint_(parse_endpoint("--federation.hub", config.hub)),
         leader_(Descriptor(kControlDescriptor)),
-        prober_(interface_address(config.interface), split_ports(config).probe) {}
+        prober_(interface_address(config.interface), port_slots(config)) {}
 
   void run() {
     while (!done_) {
@@ -97,24 +97,23 @@ class Courier {
   }
 
   void from_leader(const Message& message, const std::string& line) {
-    std::visit(Overloaded{[&](const Hello& m) {
-                            hello_ = m;
-                            refused_ = false;
-                          },
-                          [&](const MemberHeartbeat& m) { progress_ = m.progress; },
-                          [&](const Prepared& m) { start_exchange(m); },
-                          [&](const Bye&) {
-                            leaving_ = true;
-                            relay_to_hub(line);
-                          },
-                          [&](const WindowChange&) { relay_to_hub(line); },
-                          [&](const LeaseRequest&) { relay_to_hub(line); },
-                          [&](const Ready&) { relay_to_hub(line); },
-                          [&](const Synced&) { relay_to_hub(line); },
-                          [&](const Done&) { relay_to_hub(line); },
-                          [&](const Fail&) { relay_to_hub(line); },
-                          [&](const auto&) { log_error("not a message for the courier: {}", line.substr(0, 80)); }},
-               message);
+    std::visit(
+        Overloaded{[&](const Hello& m) {
+                     hello_ = m;
+                     refused_ = false;
+                   },
+                   [&](const MemberHeartbeat& m) { progress_ = m.progress; },
+                   [&](const Prepared& m) { start_exchange(m); },
+                   [&](const Bye&) {
+                     leaving_ = true;
+                     relay_to_hub(line);
+                   },
+                   [&](const WindowChange&) { relay_to_hub(line); },
+                   [&](const LeaseRequest&) { relay_to_hub(line); },
+                   [&](const Ready&) { relay_to_hub(line); }, [&](const Synced&) { relay_to_hub(line); },
+                   [&](const Done&) { relay_to_hub(line); }, [&](const Fail&) { relay_to_hub(line); },
+                   [&](const auto&) { log_error("not a message for the courier: {}", line.substr(0, 80)); }},
+        message);
   }
 
   // What the leader says while the hub is away is dropped: it says hello again once the hub is back.
@@ -190,41 +189,39 @@ class Courier {
   }
 
   void from_hub(const Message& message, const std::string& line) {
-    std::visit(Overloaded{[&](const Welcome&) { leader_.send(line); },
-                          [&](const Lease&) { leader_.send(line); },
-                          [&](const Finish&) { leader_.send(line); },
-                          [&](const Commit&) { leader_.send(line); },
-                          [&](const Outcome&) { leader_.send(line); },
-                          [&](const Complete&) { leader_.send(line); },
-                          [&](const HubHeartbeat& m) { prober_.set_peers(m.peers); },
-                          [&](const Refuse&) {
-                            refused_ = true;
-                            leader_.send(line);
-                          },
-                          [&](const Epoch& m) {
-                            start_gateway(m);
-                            leader_.send(line);
-                          },
-                          [&](const Sync& m) {
-                            if (!current(m.epoch) || !takes_part(m)) return;
-                            order_ = message;
-                            leader_.send(line);
-                          },
-                          [&](const Go& m) {
-                            if (!current(m.epoch)) return;
-                            order_ = message;
-                            leader_.send(line);
-                          },
-                          [&](const Stop& m) {
-                            stop_gateway(m);
-                            leader_.send(line);
-                          },
-                          [&](const Abort& m) {
-                            if (current(m.epoch)) drop_gateway();
-                            leader_.send(line);
-                          },
-                          [&](const auto&) { fail(ExitCode::bad_data, "not a message for a member"); }},
-               message);
+    std::visit(
+        Overloaded{[&](const Welcome&) { leader_.send(line); }, [&](const Lease&) { leader_.send(line); },
+                   [&](const Finish&) { leader_.send(line); }, [&](const Commit&) { leader_.send(line); },
+                   [&](const Outcome&) { leader_.send(line); }, [&](const Complete&) { leader_.send(line); },
+                   [&](const HubHeartbeat& m) { prober_.set_peers(m.peers); },
+                   [&](const Refuse&) {
+                     refused_ = true;
+                     leader_.send(line);
+                   },
+                   [&](const Epoch& m) {
+                     start_gateway(m);
+                     leader_.send(line);
+                   },
+                   [&](const Sync& m) {
+                     if (!current(m.epoch) || !takes_part(m)) return;
+                     order_ = message;
+                     leader_.send(line);
+                   },
+                   [&](const Go& m) {
+                     if (!current(m.epoch)) return;
+                     order_ = message;
+                     leader_.send(line);
+                   },
+                   [&](const Stop& m) {
+                     stop_gateway(m);
+                     leader_.send(line);
+                   },
+                   [&](const Abort& m) {
+                     if (current(m.epoch)) drop_gateway();
+                     leader_.send(line);
+                   },
+                   [&](const auto&) { fail(ExitCode::bad_data, "not a message for a member"); }},
+        message);
   }
 
   // --- Gateway ---
@@ -240,7 +237,8 @@ class Courier {
     drop_gateway();
     index_ = epoch.index;
     try {
-      gateway_ = std::make_unique<GatewayProcess>(config_, epoch, directory_.path(), kMailboxDescriptor);
+      gateway_ = std::make_unique<GatewayProcess>(config_, prober_.slot(), epoch, directory_.path(),
+                                                  kMailboxDescriptor);
     } catch (const Error& error) {
       log_error("{}", error.what());
       to_hub(Fail{epoch.epoch, printable(error.what()), site_});
@@ -283,10 +281,8 @@ class Courier {
       drop_gateway();
       return to_hub(Stopped{epoch});
     }
-    const std::string obituary = gateway_->obituary();
-    drop_gateway();
-    log_warning("{}", obituary);
-    to_hub(Fail{epoch, printable(obituary), ""});
+    end_in_failure(
+        Fail{epoch, fmt::format("gateway ended with status {}", gateway_->status().value_or(0)), ""});
   }
 
   void from_gateway(const Message& message, const std::string& line) {
@@ -296,13 +292,17 @@ class Courier {
                           },
                           [&](const Exchanged& m) { end_exchange(m); },
                           [&](const Stopped&) {},  // the process's end is what counts
-                          [&](const Fail& m) {
-                            log_warning("gateway of epoch {}: {}", m.epoch, m.reason);
-                            drop_gateway();
-                            relay_to_hub(line);
-                          },
+                          [&](const Fail& m) { end_in_failure(m); },
                           [&](const auto&) { log_error("not a gateway's message: {}", line.substr(0, 80)); }},
                message);
+  }
+
+  void end_in_failure(const Fail& failure) {
+    const std::string last_words = printable(gateway_->last_words());
+    log_warning("epoch {}: {}{}{}", failure.epoch, failure.reason,
+                last_words.empty() ? "" : "; it printed: ", last_words);
+    drop_gateway();
+    to_hub(failure);
   }
 
   void end_exchange(const Exchanged& exchanged) {
@@ -328,13 +328,13 @@ class Courier {
   LineSocket leader_, hub_;
   Prober prober_;
   std::unique_ptr<GatewayProcess> gateway_;
-  int index_ = 0;                  // of this member in the gateway's epoch
-  std::optional<Message> order_;   // Go or Sync, from the hub, not yet exchanged
-  double stopping_until_s_ = 0;    // the gateway was told to stop; 0: it was not
-  std::optional<Hello> hello_;     // to be said on every connection
+  int index_ = 0;                 // of this member in the gateway's epoch
+  std::optional<Message> order_;  // Go or Sync, from the hub, not yet exchanged
+  double stopping_until_s_ = 0;   // the gateway was told to stop; 0: it was not
+  std::optional<Hello> hello_;    // to be said on every connection
   nlohmann::json progress_ = nullptr;
-  bool greeted_ = false;           // connected, hello said
-  bool refused_ = false;           // by the hub; until the leader says hello anew
+  bool greeted_ = false;  // connected, hello said
+  bool refused_ = false;  // by the hub; until the leader says hello anew
   bool reported_lost_ = false;
   bool leaving_ = false, done_ = false;
   double heard_s_ = 0, beat_s_ = 0;

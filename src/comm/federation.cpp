@@ -27,8 +27,9 @@ const FederationConfig& checked(const FederationConfig& config) {
 
 }  // namespace
 
-Federation::Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count)
-    : config_(checked(config)), site_(site), mailbox_(Mailbox::create(parameter_count)) {
+Federation::Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count,
+                       const std::string& program)
+    : config_(checked(config)), site_(site), program_(program), mailbox_(Mailbox::create(parameter_count)) {
   start_courier();
 }
 
@@ -41,7 +42,7 @@ Federation::~Federation() {
 void Federation::start_courier() {
   auto [ours, theirs] = socket_pair();
   ProcessOptions options;
-  options.arguments = {own_executable(),
+  options.arguments = {program_,
                        "courier",
                        "--site.name",
                        site_,
@@ -77,8 +78,9 @@ void Federation::keep_courier() {
     const std::string reason = fmt::format("courier ended with status {}", courier_.status().value_or(0));
     log_warning("{}", reason);
     if (connected_) own_.push_back(HubLost{reason});
-    backoff_s_ = now_s - started_s_ > kSettled_s ? kFirstBackoff_s
-                                                 : std::clamp(2 * backoff_s_, kFirstBackoff_s, kLastBackoff_s);
+    backoff_s_ = now_s - started_s_ > kSettled_s
+                     ? kFirstBackoff_s
+                     : std::clamp(2 * backoff_s_, kFirstBackoff_s, kLastBackoff_s);
     restart_s_ = now_s + backoff_s_;
   } else if (now_s >= restart_s_) {
     try {
@@ -125,7 +127,8 @@ void Federation::note(const Message& message) {
   };
   bool resolved = false;
   if (const auto* commit = std::get_if<Commit>(&message)) resolved = resolves(commit->epoch, commit->round);
-  if (const auto* outcome = std::get_if<Outcome>(&message)) resolved = resolves(outcome->epoch, outcome->round);
+  if (const auto* outcome = std::get_if<Outcome>(&message))
+    resolved = resolves(outcome->epoch, outcome->round);
   // The hub commits before it aborts: an epoch aborted without a commit has not committed.
   if (const auto* abort = std::get_if<Abort>(&message)) resolved = abort->epoch == hello_->doubt_epoch;
   if (!resolved) return;

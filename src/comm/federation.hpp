@@ -27,7 +27,9 @@ class Federation {
   // Call before MPI_Init: a process that MPI knows nothing of must be forked from one that does not know MPI.
   // `site` is this member's name. Throws Error(usage) for a configuration or an MPI library that cannot work here,
   // Error(io) where memory or processes cannot be had. An unreachable hub is no error: it comes as HubLost.
-  Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count);
+  // `program` is the spillway binary.
+  Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count,
+             const std::string& program = own_executable());
   // Ends the courier. Without a Bye before, the hub counts this member as failed.
   ~Federation();
   Federation(const Federation&) = delete;
@@ -39,7 +41,9 @@ class Federation {
   // The same, waiting up to `seconds` for it.
   std::optional<Message> wait(double seconds);
 
-  bool connected() const { return connected_; }  // between HubConnected and HubLost, as far as poll() has told
+  bool connected() const {
+    return connected_;
+  }  // between HubConnected and HubLost, as far as poll() has told
   std::span<float> contribution() const { return mailbox_.contribution(); }
   std::span<float> velocity() const { return mailbox_.velocity(); }
   pid_t courier_pid() const { return courier_.pid(); }
@@ -51,7 +55,7 @@ class Federation {
   void note(const Message& message);
 
   FederationConfig config_;
-  std::string site_;
+  std::string site_, program_;
   Mailbox mailbox_;
   Process courier_;
   LineSocket socket_;

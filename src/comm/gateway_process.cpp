@@ -28,7 +28,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kFewestPorts = 20;
+constexpr std::ptrdiff_t kLastLines = 4;
+constexpr int kSlots = 8;               // couriers of one host
+constexpr int kFewestPorts = 64;        // 4 per slot
 constexpr double kHelperGrace_s = 0.5;  // the helper daemon sees its gateway die and ends on its own
 constexpr int kLargeBuffer = 4 << 20;
 
@@ -70,12 +72,29 @@ std::vector<pid_t> children() {
 
 }  // namespace
 
-GatewayPorts split_ports(const FederationConfig& config) {
-  const int share = config.port_count * 2 / 5;
-  const int first = config.port_min;
-  return {{first, first + share - 1},
-          {first + share, first + 2 * share - 1},
-          {first + 2 * share, first + config.port_count - 1}};
+PortRange transfer_ports(const FederationConfig& config) {
+  return {config.port_min, config.port_min + config.port_count / 2 - 1};
+}
+
+std::vector<PortSlot> port_slots(const FederationConfig& config) {
+  std::vector<PortSlot> slots;
+  const int size = config.port_count / 2 / kSlots;
+  for (int i = 0, first = transfer_ports(config).last + 1; i < kSlots; ++i, first += size)
+    slots.push_back({first, {first + 1, first + size - 1}});
+  return slots;
+}
+
+std::optional<int> free_port(PortRange range) {
+  for (int port = range.first; port <= range.last; ++port) {
+    const Descriptor socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_ANY);
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    // Without SO_REUSEADDR, as Open MPI does it: a port in TIME_WAIT does not count as free.
+    if (socket && bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return port;
+  }
+  return std::nullopt;
 }
 
 void check_federation(const FederationConfig& config) {
@@ -115,9 +134,9 @@ std::string interface_address(const std::string& include) {
 }
 
 std::map<std::string, std::string> gateway_environment(const FederationConfig& config,
-                                                       const std::string& name_server,
+                                                       const std::string& name_server, int runtime_port,
                                                        const fs::path& directory) {
-  const GatewayPorts ports = split_ports(config);
+  const PortRange transfer = transfer_ports(config);
   std::map<std::string, std::string> environment = {
       {"TMPDIR", directory.string()},
       {"OMPI_MCA_orte_tmpdir_base", directory.string()},
@@ -129,10 +148,12 @@ std::map<std::string, std::string> gateway_environment(const FederationConfig& c
       {"OMPI_MCA_btl_tcp_links", "1"},
       {"OMPI_MCA_btl_tcp_if_include", config.interface},
       {"OMPI_MCA_oob_tcp_if_include", config.interface},
-      {"OMPI_MCA_btl_tcp_port_min_v4", std::to_string(ports.transfer.first)},
-      {"OMPI_MCA_btl_tcp_port_range_v4", std::to_string(ports.transfer.last - ports.transfer.first + 1)},
-      {"OMPI_MCA_oob_tcp_dynamic_ipv4_ports",
-       fmt::format("{}-{}", ports.out_of_band.first, ports.out_of_band.last)},
+      {"OMPI_MCA_btl_tcp_port_min_v4", std::to_string(transfer.first)},
+      {"OMPI_MCA_btl_tcp_port_range_v4", std::to_string(transfer.last - transfer.first + 1)},
+      {"OMPI_MCA_oob_tcp_dynamic_ipv4_ports", std::to_string(runtime_port)},
+      // IPv4 alone: for IPv6 Open MPI would take ports outside of the range.
+      {"OMPI_MCA_btl_tcp_disable_family", "6"},
+      {"OMPI_MCA_oob_tcp_disable_ipv6_family", "1"},
       {"OMPI_MCA_mpi_yield_when_idle", "1"},
       {"OMPI_MCA_hwloc_base_binding_policy", "none"},
       {"OMPI_MCA_orte_abort_print_stack", "0"}};
@@ -153,17 +174,21 @@ std::map<std::string, std::string> gateway_environment(const FederationConfig& c
   return environment;
 }
 
-GatewayProcess::GatewayProcess(const FederationConfig& config, const Epoch& epoch, const fs::path& base,
-                               int mailbox_descriptor)
+GatewayProcess::GatewayProcess(const FederationConfig& config, const PortSlot& slot, const Epoch& epoch,
+                               const fs::path& base, int mailbox_descriptor)
     : epoch_(epoch.epoch), directory_(base / std::to_string(epoch.epoch)), log_(directory_ / "gateway.log") {
   std::error_code error;
   fs::create_directories(directory_, error);
   if (error) fail(ExitCode::io, "{}: cannot be created: {}", directory_.string(), error.message());
+  const auto port = free_port(slot.runtime);
+  if (!port)
+    fail(ExitCode::io, "none of the ports {} to {} is free: raise --federation.port-count",
+         slot.runtime.first, slot.runtime.last);
   auto [ours, theirs] = socket_pair();
   ProcessOptions options;
   options.arguments = {own_executable(), "gateway", "--federation.exchange-deadline",
                        format_duration(config.exchange_deadline_s)};
-  options.environment = gateway_environment(config, epoch.name_server, directory_);
+  options.environment = gateway_environment(config, epoch.name_server, *port, directory_);
   options.output_file = log_.string();
   options.new_session = true;
   options.parent_death_signal = SIGKILL;
@@ -192,16 +217,13 @@ void GatewayProcess::reap_helpers() {
   }
 }
 
-std::string GatewayProcess::obituary() const {
+std::string GatewayProcess::last_words() const {
   std::ifstream stream(log_);
   std::vector<std::string> lines;
   for (std::string line; std::getline(stream, line);)
     if (line.find_first_not_of("- \t") != std::string::npos) lines.push_back(line);
-  constexpr std::size_t shown = 3;
-  if (lines.size() > shown) lines.erase(lines.begin(), lines.end() - shown);
-  const int status = process_.status().value_or(0);
-  return fmt::format("gateway of epoch {} ended with status {}{}{}", epoch_, status,
-                     lines.empty() ? "" : ": ", fmt::join(lines, " | "));
+  if (std::ssize(lines) > kLastLines) lines.erase(lines.begin(), lines.end() - kLastLines);
+  return fmt::format("{}", fmt::join(lines, " | "));
 }
 
 }  // namespace spillway

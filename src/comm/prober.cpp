@@ -1,5 +1,7 @@
 #include "comm/prober.hpp"
 
+#include <fmt/format.h>
+
 #include "core/clock.hpp"
 #include "core/error.hpp"
 
@@ -10,21 +12,30 @@ constexpr double kInterval_s = 1;
 constexpr double kTimeout_s = 2;
 constexpr int kFailuresToLose = 2;
 
-Listener listen_in(const std::string& address, PortRange ports) {
-  for (int port = ports.first; port < ports.last; ++port) {
-    try {
-      return Listener({address, port});
-    } catch (const Error&) {
-      // Taken, most likely by the courier of another site on this host.
-    }
-  }
-  return Listener({address, ports.last});
+std::vector<int> probe_ports(const std::vector<PortSlot>& slots) {
+  std::vector<int> ports;
+  for (const PortSlot& slot : slots) ports.push_back(slot.probe);
+  return ports;
 }
 
 }  // namespace
 
-Prober::Prober(const std::string& address, PortRange ports)
-    : listener_(listen_in(address, ports)), endpoint_(format_endpoint({address, listener_.port()})) {}
+Prober::Prober(const std::string& address, const std::vector<PortSlot>& slots) {
+  for (const PortSlot& slot : slots) {
+    try {
+      listener_.emplace(Endpoint{address, slot.probe});
+    } catch (const Error&) {
+      continue;  // taken, most likely by the courier of another site on this host
+    }
+    slot_ = slot;
+    endpoint_ = format_endpoint({address, slot.probe});
+    return;
+  }
+  fail(ExitCode::io,
+       "{}: none of the ports {} is free: choose others with --federation.port-min, more with "
+       "--federation.port-count",
+       address, fmt::join(probe_ports(slots), ", "));
+}
 
 void Prober::set_peers(const std::map<std::string, std::string>& peers) {
   std::map<std::string, Peer> next;
@@ -39,13 +50,13 @@ void Prober::set_peers(const std::map<std::string, std::string>& peers) {
 }
 
 void Prober::collect(std::vector<pollfd>& entries) const {
-  entries.push_back({listener_.descriptor(), POLLIN, 0});
+  entries.push_back({listener_->descriptor(), POLLIN, 0});
   for (const auto& [name, peer] : peers_)
     if (peer.probing) entries.push_back({peer.probe.descriptor(), peer.probe.events(), 0});
 }
 
 void Prober::step() {
-  while (listener_.accept(kTimeout_s)) continue;  // being connected is the whole answer
+  while (listener_->accept(kTimeout_s)) continue;  // being connected is the whole answer
   const double now_s = monotonic_s();
   for (auto& [name, peer] : peers_) {
     if (peer.probing) {

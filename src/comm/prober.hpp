@@ -5,6 +5,7 @@
 #include <poll.h>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,9 +16,10 @@ namespace spillway {
 
 class Prober {
  public:
-  // Answers probes on the first free port of `ports` at `address`. Throws Error(io) where all are taken.
-  Prober(const std::string& address, PortRange ports);
+  // Takes the first free slot and answers probes at `address`. Throws Error(io) where all are taken.
+  Prober(const std::string& address, const std::vector<PortSlot>& slots);
 
+  const PortSlot& slot() const { return slot_; }
   const std::string& endpoint() const { return endpoint_; }  // "address:port" for the peers
 
   // Name → "address:port" of the couriers to probe from now on.
@@ -40,7 +42,8 @@ class Prober {
   void start(Peer& peer);
   void finish(Peer& peer, bool success);
 
-  Listener listener_;
+  std::optional<Listener> listener_;
+  PortSlot slot_;
   std::string endpoint_;
   std::map<std::string, Peer> peers_;
 };

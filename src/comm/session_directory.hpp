@@ -10,7 +10,7 @@ namespace spillway {
 // Where such directories are made: $TMPDIR, or /tmp where that is longer than UNIX socket names below it allow.
 std::filesystem::path session_base();
 
-// Created under session_base() as spillway-XXXXXX and locked; removed with all it holds by the destructor. The lock
+// Created under session_base() as spillway-session-XXXXXX and locked; removed with all it holds by the destructor. The lock
 // ends with the process, however it ends.
 class SessionDirectory {
  public:

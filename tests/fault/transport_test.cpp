@@ -1,0 +1,239 @@
+// Couriers and gateways under faults, with a scripted hub: whatever is killed, the others live on, and nothing is left.
+#include <csignal>
+
+#include "core/hash.hpp"
+#include "tests/catch.hpp"
+#include "tests/fault/scripted_hub.hpp"
+
+using namespace spillway;
+using namespace spillway::testing;
+
+namespace {
+
+constexpr std::int64_t kParameters = 300'001;
+const std::vector<double> kWeights = {0.25, 0.75, 0};
+
+Go average(const ScriptedHub& hub, std::int64_t round, std::vector<double> weights = kWeights) {
+  return {hub.epoch(), round, "average", 0, std::move(weights), false, {round, 10, ""}};
+}
+
+void dismiss(ScriptedHub& hub, const std::string& name, Member& member) {
+  hub.send(name, Complete{});
+  CHECK(hub.expect<Bye>(name).reason == "complete");
+  CHECK(member.wait() == 0);
+}
+
+}  // namespace
+
+TEST_CASE("three members form, bring one up to date, adopt, average and part") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", kParameters);
+  Member b(playground, hub.member_config(), "b", kParameters);
+  Member c(playground, hub.member_config(), "c", kParameters);
+  for (const char* name : {"a", "b", "c"}) CHECK(hub.await_hello(name).probe.rfind("127.0.0.1:", 0) == 0);
+  hub.form({"a", "b", "c"});
+
+  const CommittedModel model{4, 200, ""};
+  for (const char* name : {"a", "b", "c"}) hub.send(name, Sync{hub.epoch(), model, 1, {2, 0}});
+  const auto parameters = contribution_vector(1, 0, kParameters);
+  const auto velocity = contribution_vector(1, 1000, kParameters);
+  for (const char* name : {"a", "c"})
+    CHECK(hub.expect<Synced>(name).model.hash == xxh3_hex({bytes_of(parameters), bytes_of(velocity)}));
+  // A sync that leaves one member out.
+  for (const char* name : {"a", "b", "c"}) hub.send(name, Sync{hub.epoch(), model, 1, {2}});
+  CHECK(hub.expect<Synced>("c").model.version == 4);
+
+  hub.merge({hub.epoch(), 1, "adopt", 1, {0, 1, 0}, false, {5, 210, ""}}, kParameters);
+  hub.merge(average(hub, 2), kParameters);
+  Go nesterov = average(hub, 3);
+  nesterov.merge = "nesterov";
+  hub.merge(nesterov, kParameters);
+
+  // The couriers have probed each other by now.
+  const bool reached = eventually(10, [&] {
+    const auto reach = hub.expect<MemberHeartbeat>("a").reach;
+    return reach.count("b") && reach.at("b") && reach.count("c") && reach.at("c");
+  });
+  CHECK(reached);
+
+  hub.stop();
+  hub.form({"c", "a"});
+  hub.merge(average(hub, 4, {0.5, 0.5}), kParameters);
+  hub.stop();
+  dismiss(hub, "a", a);
+  dismiss(hub, "b", b);
+  dismiss(hub, "c", c);
+  CHECK(playground.leftovers() == "");
+}
+
+TEST_CASE("a killed gateway costs its epoch and nothing else") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", kParameters);
+  Member b(playground, hub.member_config(), "b", kParameters);
+  for (const char* name : {"a", "b"}) hub.await_hello(name);
+
+  SECTION("while idle") {
+    hub.form({"a", "b"});
+    kill(b.gateway(), SIGKILL);
+  }
+  SECTION("while the others wait for its leader's contribution") {
+    hub.form({"a", "b"});
+    hub.send("a", average(hub, 1, {0.5, 0.5}));
+    hub.run(0.1);
+    kill(b.gateway(), SIGKILL);
+  }
+  SECTION("while the epoch forms") {
+    hub.begin_epoch({"a", "b"});
+    kill(b.gateway(), SIGKILL);
+  }
+  const Fail failure = hub.expect<Fail>("b");
+  CHECK(failure.epoch == hub.epoch());
+  CHECK(failure.reason.find("ended with status 137") != std::string::npos);
+  hub.abort();
+  hub.form({"a", "b"});
+  hub.merge(average(hub, 2, {0.5, 0.5}), kParameters);
+  hub.stop();
+  dismiss(hub, "a", a);
+  dismiss(hub, "b", b);
+  CHECK(playground.leftovers() == "");
+}
+
+TEST_CASE("a stopped gateway is named by its peers") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", kParameters);
+  Member b(playground, hub.member_config(), "b", kParameters);
+  for (const char* name : {"a", "b"}) hub.await_hello(name);
+  hub.form({"a", "b"});
+  kill(b.gateway(), SIGSTOP);
+  const Fail failure = hub.expect<Fail>("a");
+  CHECK(failure.reason == "member b silent for 3 s");
+  CHECK(failure.peer == "b");
+  hub.abort();
+  dismiss(hub, "a", a);
+  dismiss(hub, "b", b);
+  CHECK(playground.leftovers() == "");
+}
+
+TEST_CASE("a killed courier is replaced, and its gateway ends with it") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", kParameters);
+  Member b(playground, hub.member_config(), "b", kParameters);
+  for (const char* name : {"a", "b"}) hub.await_hello(name);
+  hub.form({"a", "b"});
+  const pid_t courier = b.courier(), gateway = b.gateway();
+  kill(courier, SIGKILL);
+  CHECK(eventually(5, [&] {
+    hub.run(0.05);
+    return !hub.connected("b");
+  }));
+  hub.abort();
+  CHECK(hub.await_hello("b").member == "b");
+  CHECK(b.courier() != courier);
+  CHECK_FALSE(alive(gateway));
+  hub.form({"a", "b"});
+  hub.merge(average(hub, 1, {0.5, 0.5}), kParameters);
+  hub.stop();
+  dismiss(hub, "a", a);
+  dismiss(hub, "b", b);
+  CHECK(playground.leftovers() == "");
+}
+
+TEST_CASE("a killed leader takes its courier and gateway along, the others go on") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", kParameters);
+  Member b(playground, hub.member_config(), "b", kParameters);
+  Member c(playground, hub.member_config(), "c", kParameters);
+  for (const char* name : {"a", "b", "c"}) hub.await_hello(name);
+  hub.form({"a", "b", "c"});
+  const bool in_round = GENERATE(false, true);
+  if (in_round) {  // the others' gateways wait for the dead one
+    for (const char* name : {"a", "c"}) hub.send(name, average(hub, 1));
+    hub.run(0.1);
+  }
+  b.kill_leader();
+  CHECK(hub.expect<Fail>("b").reason == "leader ended");
+  CHECK(hub.expect<Bye>("b").reason == "leader ended");
+  hub.abort();
+  hub.form({"a", "c"});
+  hub.merge(average(hub, 2, {0.5, 0.5}), kParameters);
+  hub.stop();
+  dismiss(hub, "a", a);
+  dismiss(hub, "c", c);
+  CHECK(playground.leftovers() == "");
+}
+
+TEST_CASE("without the hub there is no gateway, and a result without a commit stays in doubt") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", kParameters);
+  Member b(playground, hub.member_config(), "b", kParameters);
+  for (const char* name : {"a", "b"}) CHECK(hub.await_hello(name).doubt_epoch == 0);
+  const std::int64_t epoch = hub.form({"a", "b"});
+  const pid_t gateway = a.gateway(), courier = a.courier();
+  for (const char* name : {"a", "b"}) hub.send(name, average(hub, 7, {0.5, 0.5}));
+  for (const char* name : {"a", "b"}) hub.expect<Done>(name);
+  hub.disconnect("a");
+
+  const Hello again = hub.await_hello("a");
+  CHECK(again.doubt_epoch == epoch);
+  CHECK(again.doubt_round == 7);
+  CHECK_FALSE(alive(gateway));
+  CHECK(alive(courier));
+
+  SECTION("until the hub tells the outcome") {
+    hub.send("a", Outcome{epoch, 7, true});
+    hub.run(0.3);
+    hub.disconnect("a");
+    CHECK(hub.await_hello("a").doubt_epoch == 0);
+  }
+  SECTION("also when the courier is killed meanwhile") {
+    kill(courier, SIGKILL);
+    hub.run(0.3);
+    const Hello from_new_courier = hub.await_hello("a");
+    CHECK(from_new_courier.doubt_epoch == epoch);
+    CHECK(from_new_courier.doubt_round == 7);
+  }
+  hub.abort();
+  dismiss(hub, "a", a);
+  dismiss(hub, "b", b);
+  CHECK(playground.leftovers() == "");
+}
+
+TEST_CASE("a second site of one name is refused and ends") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", 10);
+  hub.await_hello("a");
+  Member twin(playground, hub.member_config(), "a", 10);
+  CHECK(eventually(10, [&] {
+    hub.run(0.05);
+    return !twin.running();
+  }));
+  CHECK(twin.wait() == 64);
+  dismiss(hub, "a", a);
+  CHECK(playground.leftovers() == "");
+}
+
+// Not part of a normal run: ./test_fault "[soak]".
+TEST_CASE("epochs form and end many times", "[.][soak]") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", kParameters);
+  Member b(playground, hub.member_config(), "b", kParameters);
+  Member c(playground, hub.member_config(), "c", kParameters);
+  for (const char* name : {"a", "b", "c"}) hub.await_hello(name);
+  for (int i = 0; i < 100; ++i) {
+    hub.form({"a", "b", "c"});
+    hub.merge(average(hub, i + 1), kParameters);
+    hub.stop();
+  }
+  dismiss(hub, "a", a);
+  dismiss(hub, "b", b);
+  dismiss(hub, "c", c);
+  CHECK(playground.leftovers() == "");
+}
