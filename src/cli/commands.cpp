@@ -14,8 +14,6 @@ const std::vector<Command>& commands() {
       {"courier", "connects a site's leader with the hub; started by train and vault", true, run_courier},
       {"gateway", "one epoch of the inter-site communicator; started by the courier", true, run_gateway},
       {"windows", "the windows of a signal", false, run_windows},
-      {"courier", "a site's connection to the hub", true, run_courier},
-      {"gateway", "a site's part in one epoch", true, run_gateway},
   };
   return table;
 }
