@@ -24,7 +24,7 @@ namespace spillway {
   do {                                                                                              \
     const cublasStatus_t status_ = (call);                                                          \
     if (status_ != CUBLAS_STATUS_SUCCESS)                                                           \
-      ::spillway::cuda_fail("cuBLASLt", cublasGetStatusString(status_), #call, __FILE__, __LINE__); \
+      ::spillway::cuda_fail("cuBLASLt", cublasLtGetStatusString(status_), #call, __FILE__, __LINE__); \
   } while (false)
 
 #define CUDNN_CHECK(call)                                                                      \
