@@ -58,32 +58,35 @@ float median_ms(const Cuda& device, const Run& run) {
   return times[kTimings / 2];
 }
 
-// Runs one of the two, after choosing at the first call. The trial runs are harmless: they overwrite the outputs with
-// the values they are about to get.
+// Decides `automatic` at the first call of a shape. The trial runs are harmless: they overwrite the outputs with the
+// values they are about to get.
+template <class Own, class Cudnn>
+void choose(const Cuda& device, AttentionPlan& plan, const Own& own, const Cudnn& cudnn) {
+  plan.chosen = true;
+  if (device.deterministic) {
+    plan.why = "deterministic";
+    return;
+  }
+  if (!Cuda::has_cudnn_attention()) {
+    plan.why = "built without cuDNN's";
+    return;
+  }
+  const float own_ms = median_ms(device, own);
+  try {
+    const float cudnn_ms = median_ms(device, cudnn);
+    plan.use_cudnn = cudnn_ms < own_ms;
+    plan.why = "own " + std::to_string(own_ms) + " ms, cuDNN " + std::to_string(cudnn_ms) + " ms";
+  } catch (const std::runtime_error& error) {
+    plan.why = error.what();
+  }
+}
+
 template <class Own, class Cudnn>
 void run_chosen(const Cuda& device, AttentionPlan& plan, const Own& own, const Cudnn& cudnn) {
-  if (!plan.chosen && device.attention != AttentionChoice::automatic) {
-    plan.use_cudnn = device.attention == AttentionChoice::cudnn;
-    plan.why = "as asked";
-  } else if (!plan.chosen && device.deterministic) {
-    plan.why = "deterministic";
-  } else if (!plan.chosen && !Cuda::has_cudnn_attention()) {
-    plan.why = "built without cuDNN's";
-  } else if (!plan.chosen) {
-    plan.own_ms = median_ms(device, own);
-    try {
-      plan.cudnn_ms = median_ms(device, cudnn);
-      plan.use_cudnn = plan.cudnn_ms < plan.own_ms;
-      plan.why = "own " + std::to_string(plan.own_ms) + " ms, cuDNN " + std::to_string(plan.cudnn_ms) + " ms";
-    } catch (const std::runtime_error& error) {
-      plan.why = error.what();
-    }
-  }
-  plan.chosen = true;
-  if (plan.use_cudnn)
-    cudnn();
-  else
-    own();
+  if (device.attention == AttentionChoice::own) return own();
+  if (device.attention == AttentionChoice::cudnn) return cudnn();
+  if (!plan.chosen) choose(device, plan, own, cudnn);
+  plan.use_cudnn ? cudnn() : own();
 }
 
 }  // namespace

@@ -17,11 +17,10 @@ struct AttentionShape {
   friend auto operator<=>(const AttentionShape&, const AttentionShape&) = default;
 };
 
-// One direction (forward or backward) of one shape. Times are 0 where nothing was timed.
+// What AttentionChoice::automatic became for one direction (forward or backward) of one shape.
 struct AttentionPlan {
   bool chosen = false;
   bool use_cudnn = false;
-  float own_ms = 0, cudnn_ms = 0;
   std::string why;  // in words, for the log
 };
 

@@ -20,10 +20,10 @@ namespace spillway {
 // After a kernel launch: a bad configuration shows here, a failing kernel at the next synchronization.
 #define LAUNCH_CHECK() CUDA_CHECK(cudaGetLastError())
 
-#define CUBLAS_CHECK(call)                                                                          \
-  do {                                                                                              \
-    const cublasStatus_t status_ = (call);                                                          \
-    if (status_ != CUBLAS_STATUS_SUCCESS)                                                           \
+#define CUBLAS_CHECK(call)                                                                            \
+  do {                                                                                                \
+    const cublasStatus_t status_ = (call);                                                            \
+    if (status_ != CUBLAS_STATUS_SUCCESS)                                                             \
       ::spillway::cuda_fail("cuBLASLt", cublasLtGetStatusString(status_), #call, __FILE__, __LINE__); \
   } while (false)
 

@@ -74,6 +74,7 @@ Cuda::State::~State() {
 
 Cuda::Cuda(int index) : state_(std::make_unique<State>()) { state_->open(index); }
 Cuda::~Cuda() = default;
+Cuda::Cuda(Cuda&&) noexcept = default;
 
 int Cuda::count() {
   int gpus = 0;

@@ -26,8 +26,8 @@ struct Cuda {
   // driver, or one that is not Hopper (compute capability 9.0).
   explicit Cuda(int index = 0);
   ~Cuda();
-  Cuda(const Cuda&) = delete;
-  Cuda& operator=(const Cuda&) = delete;
+  Cuda(Cuda&&) noexcept;  // the moved-from device is only good for destruction
+  Cuda& operator=(Cuda&&) = delete;
 
   // GPUs that this process can use; 0 where there is no driver.
   static int count();

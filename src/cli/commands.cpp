@@ -13,6 +13,7 @@ const std::vector<Command>& commands() {
       {"vault", "keeps the newest committed model; started by the hub", true, run_vault},
       {"courier", "connects a site's leader with the hub; started by train and vault", true, run_courier},
       {"gateway", "one epoch of the inter-site communicator; started by the courier", true, run_gateway},
+      {"bench", "training speed of this machine", false, run_bench},
       {"windows", "the windows of a signal", false, run_windows},
   };
   return table;

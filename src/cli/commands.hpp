@@ -15,6 +15,7 @@ int run_local(const Arguments& arguments);
 int run_tokenize(const Arguments& arguments);
 int run_train(const Arguments& arguments);
 int run_vault(const Arguments& arguments);
+int run_bench(const Arguments& arguments);
 int run_windows(const Arguments& arguments);
 
 }  // namespace spillway::cli

@@ -1,0 +1,61 @@
+// How fast ops and whole training steps run on a device, against ceilings measured in the same run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/arena.hpp"
+#include "core/config.hpp"
+#include "model/spec.hpp"
+
+namespace spillway {
+
+struct Ceilings {
+  double copy_bytes_per_s = 0;  // a large copy on the device, bytes read plus bytes written
+  double gemm_flop_per_s = 0;   // a large square matrix product in the device's compute type
+};
+
+// What one op costs in a training step.
+struct OpTiming {
+  std::string name;
+  double calls_per_step = 0;  // 0: listed for comparison, not part of a step
+  double seconds = 0;         // per call, median
+  double flop = 0;            // per call; 0 for ops whose ceiling is the memory
+  double bytes = 0;           // per call: each tensor read once and written once
+};
+
+struct StepTiming {
+  int micro_batch = 0;  // sequences
+  double forward_backward_s = 0, gradient_norm_s = 0, optimizer_s = 0;
+  double first_step_s = 0;  // with all that start-up costs: memory, trials of GEMM algorithms
+  double loss_nats = 0;     // of the last step, random tokens: a sign of life
+  std::vector<MemoryUse> memory;
+
+  double step_s() const { return forward_backward_s + gradient_norm_s + optimizer_s; }
+};
+
+// 1 GiB and 8192³ on CUDA; 64 MiB and 1024³ on the CPU.
+template <class Dev>
+Ceilings measure_ceilings(Dev& device);
+
+// Every op of a training step at the sizes that micro-batches of `micro_batch` sequences give it.
+template <class Dev>
+std::vector<OpTiming> time_ops(Dev& device, const GptSpec& spec, int micro_batch,
+                               std::int64_t tokens_per_step);
+
+// `steps` optimizer steps on random tokens after one that warms up; medians of each part. micro_batch 0: the largest power
+// of two that fits the device's memory and divides a step. Throws Error(usage) where not even one sequence fits.
+template <class Dev>
+StepTiming time_step(Dev& device, const GptSpec& spec, const TrainConfig& config, const OptimConfig& optim,
+                     int steps);
+
+// For the log: which plans the device made at its first step. Empty on the CPU.
+template <class Dev>
+std::string device_plans(Dev& device);
+
+// "NVIDIA H100 80GB HBM3", or the number of CPU threads.
+template <class Dev>
+std::string device_description(Dev& device);
+
+}  // namespace spillway

@@ -1,0 +1,141 @@
+// Definition of time_step. Included only where it is instantiated (bench_<device>.cpp).
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include "core/error.hpp"
+#include "core/rng.hpp"
+#include "model/gpt.hpp"
+#include "model/init.hpp"
+#include "optim/optimizer.hpp"
+#include "train/bench.hpp"
+#include "train/stopwatch.hpp"
+
+namespace spillway::bench_detail {
+
+// A trainer without data, ranks and checkpoints.
+template <class Dev>
+class StepBench {
+ public:
+  StepBench(Dev& device, const GptSpec& spec, const TrainConfig& config, const OptimConfig& optim,
+            int micro_batch)
+      : device_(device),
+        micro_batch_(micro_batch),
+        sequence_(spec.sequence),
+        tokens_per_step_(config.tokens_per_step),
+        layout_(make_layout(spec)),
+        parameters_(device, layout_, true),
+        model_(device, spec, micro_batch, Purpose::train),
+        optimizer_(device, layout_, optim, config.steps),
+        totals_(device, "step totals") {
+    totals_.reserve(loss_total_, 1);
+    totals_.reserve(gate_total_, 1);
+    totals_.allocate();
+    std::vector<float> initial(static_cast<std::size_t>(layout_.total));
+    initialize_parameters(initial, layout_, config.seed);
+    parameters_.load(initial);
+    tokens_.resize(static_cast<std::size_t>(micro_batch) * static_cast<std::size_t>(sequence_));
+    for (std::size_t i = 0; i < tokens_.size(); ++i)
+      tokens_[i] = static_cast<std::int32_t>(uniform01(config.seed, 9, i) * static_cast<float>(spec.vocab));
+  }
+
+  // One optimizer step; adds the seconds of its parts to the lists.
+  void step(std::int64_t it) {
+    const float scale = 1.0f / static_cast<float>(tokens_per_step_);
+    Stopwatch<Dev> watch(device_);
+    watch.mark();
+    const std::int64_t sequences = tokens_per_step_ / sequence_;
+    for (std::int64_t done = 0; done < sequences; done += micro_batch_)
+      model_.forward_backward(parameters_.weights(),
+                              {tokens_.data(), tokens_.data(), micro_batch_, sequence_},
+                              parameters_.gradients(), loss_total_, scale, done > 0);
+    forward_backward_s.push_back(watch.lap_s());
+    sum_of_squares(device_, gate_total_, parameters_.gradients(), layout_.total, false);
+    gradient_norm_s.push_back(watch.lap_s());
+    optimizer_.step(parameters_.master(), parameters_.compute_copy(), parameters_.gradients(), it,
+                    gate_total_);
+    optimizer_s.push_back(watch.lap_s());
+  }
+
+  double loss_nats() {
+    float total = 0;
+    device_.copy_to_host(&total, loss_total_, sizeof total);
+    return total / static_cast<double>(tokens_per_step_);
+  }
+
+  std::vector<MemoryUse> memory_use() const {
+    std::vector<MemoryUse> all = parameters_.memory_use();
+    for (const auto& more : {model_.memory_use(), optimizer_.memory_use()})
+      all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  std::vector<double> forward_backward_s, gradient_norm_s, optimizer_s;
+
+ private:
+  Dev& device_;
+  int micro_batch_, sequence_;
+  std::int64_t tokens_per_step_;
+  ParameterLayout layout_;
+  Parameters<Dev> parameters_;
+  Gpt<Dev> model_;
+  Optimizer<Dev> optimizer_;
+  Arena<Dev> totals_;
+  float *loss_total_ = nullptr, *gate_total_ = nullptr;
+  std::vector<std::int32_t> tokens_;
+};
+
+inline double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// The largest power of two, at most all of a step, for which there is memory.
+template <class Dev>
+std::unique_ptr<StepBench<Dev>> largest_that_fits(Dev& device, const GptSpec& spec, const TrainConfig& config,
+                                                  const OptimConfig& optim, int& micro_batch) {
+  const std::int64_t sequences = config.tokens_per_step / spec.sequence;
+  for (micro_batch = 1; sequences % (2 * std::int64_t{micro_batch}) == 0;) micro_batch *= 2;
+  for (;; micro_batch /= 2) {
+    try {
+      return std::make_unique<StepBench<Dev>>(device, spec, config, optim, micro_batch);
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::usage || micro_batch == 1) throw;
+    }
+  }
+}
+
+}  // namespace spillway::bench_detail
+
+namespace spillway {
+
+template <class Dev>
+StepTiming time_step(Dev& device, const GptSpec& spec, const TrainConfig& config, const OptimConfig& optim,
+                     int steps) {
+  using namespace bench_detail;
+  if (config.tokens_per_step % spec.sequence != 0)
+    fail(ExitCode::usage, "train.tokens-per-step = {}: must be a multiple of model.sequence = {}",
+         config.tokens_per_step, spec.sequence);
+  const auto start = std::chrono::steady_clock::now();
+  StepTiming timing;
+  timing.micro_batch = config.micro_batch;
+  const auto bench = config.micro_batch > 0
+                         ? std::make_unique<StepBench<Dev>>(device, spec, config, optim, config.micro_batch)
+                         : largest_that_fits(device, spec, config, optim, timing.micro_batch);
+  bench->step(0);
+  timing.first_step_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  bench->forward_backward_s.clear();
+  bench->gradient_norm_s.clear();
+  bench->optimizer_s.clear();
+  for (int it = 1; it <= steps; ++it) bench->step(it);
+  timing.forward_backward_s = median(bench->forward_backward_s);
+  timing.gradient_norm_s = median(bench->gradient_norm_s);
+  timing.optimizer_s = median(bench->optimizer_s);
+  timing.loss_nats = bench->loss_nats();
+  timing.memory = bench->memory_use();
+  return timing;
+}
+
+}  // namespace spillway
