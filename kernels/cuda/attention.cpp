@@ -22,9 +22,14 @@ CudnnAttention& AttentionPlans::cudnn(Cuda& device, const AttentionShape& shape)
   return *attention;
 }
 
+void AttentionPlans::release_cudnn(const AttentionShape& shape) { cudnn_.erase(shape); }
+
 std::string AttentionPlans::describe() const {
   std::string text;
+  for (const auto& [shape, cudnn] : cudnn_)
+    if (cudnn) text += "cuDNN attention holds " + std::to_string(cudnn->scratch_bytes() >> 20) + " MiB\n";
   for (const auto& [key, plan] : plans_) {
+    if (!plan.chosen) continue;
     std::array<char, 400> line{};
     std::snprintf(line.data(), line.size(), "attention %s B%d T%d H%d D%d: %s (%s)\n",
                   key.backward ? "backward" : "forward", key.shape.B, key.shape.T, key.shape.H, key.shape.D,
@@ -35,12 +40,6 @@ std::string AttentionPlans::describe() const {
 }
 
 namespace {
-
-// Where cuDNN's backward pass may put what it needs: the op's own workspace or the device's, whichever is large enough.
-void* backward_workspace(const Cuda& device, const AttentionShape& s, std::size_t bytes, float* workspace) {
-  const std::size_t given = static_cast<std::size_t>(attention_workspace(s.B, s.T, s.H, s.D)) * sizeof(float);
-  return bytes <= given ? workspace : device.workspace(bytes);
-}
 
 template <class Run>
 float median_ms(const Cuda& device, const Run& run) {
@@ -96,7 +95,7 @@ void attention_forward(Cuda& device, bf16* o, float* lse, const bf16* qkv, int B
   AttentionPlans& plans = *device.state().attention_plans;
   run_chosen(
       device, plans.plan(shape, false), [&] { own_attention_forward(device, o, lse, qkv, B, T, H, D); },
-      [&] { plans.cudnn(device, shape).forward(device, o, lse, qkv); });
+      [&] { plans.cudnn(device, shape).forward(o, lse, qkv); });
 }
 
 void attention_backward(Cuda& device, bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse,
@@ -106,11 +105,11 @@ void attention_backward(Cuda& device, bf16* dqkv, const bf16* d_o, const bf16* o
   run_chosen(
       device, plans.plan(shape, true),
       [&] { own_attention_backward(device, dqkv, d_o, o, lse, qkv, workspace, B, T, H, D); },
-      [&] {
-        CudnnAttention& cudnn = plans.cudnn(device, shape);
-        void* memory = backward_workspace(device, shape, cudnn.backward_workspace_bytes(), workspace);
-        cudnn.backward(device, dqkv, d_o, o, lse, qkv, memory);
-      });
+      [&] { plans.cudnn(device, shape).backward(dqkv, d_o, o, lse, qkv); });
+  // After both directions are decided, cuDNN's memory is only kept where it is used.
+  const bool unused = device.attention == AttentionChoice::automatic && plans.plan(shape, false).chosen &&
+                      !plans.plan(shape, false).use_cudnn && !plans.plan(shape, true).use_cudnn;
+  if (unused) plans.release_cudnn(shape);
 }
 
 }  // namespace spillway

@@ -10,7 +10,9 @@
 #define CUDNN_FRONTEND_SKIP_JSON_LIB
 #include <cudnn_frontend.h>
 
+#include <algorithm>
 #include <cmath>
+#include <new>
 #include <unordered_map>
 #include <vector>
 
@@ -79,8 +81,9 @@ void build(fe::graph::Graph& graph, cudnnHandle_t handle, std::int64_t& workspac
 }  // namespace
 
 struct CudnnAttention::Graphs {
-  explicit Graphs(const AttentionShape& s) : shape(s) {}
+  Graphs(Cuda& where, const AttentionShape& s) : device(where), shape(s) {}
   ~Graphs() {
+    if (scratch != nullptr) device.release(scratch);
     if (handle != nullptr) cudnnDestroy(handle);
   }
   Graphs(const Graphs&) = delete;
@@ -115,36 +118,48 @@ struct CudnnAttention::Graphs {
     build(backward, handle, backward_bytes);
   }
 
+  void allocate_scratch() {
+    const auto bytes = static_cast<std::size_t>(std::max(forward_bytes, backward_bytes));
+    try {
+      scratch = device.allocate(bytes);
+    } catch (const std::bad_alloc&) {
+      throw std::runtime_error("cuDNN: no memory for its attention's scratch of " +
+                               std::to_string(bytes >> 20) +
+                               " MiB: use a smaller micro-batch or our own attention");
+    }
+  }
+
+  Cuda& device;
   AttentionShape shape;
+  void* scratch = nullptr;
   cudnnHandle_t handle = nullptr;
   fe::graph::Graph forward = new_graph(), backward = new_graph();
   std::int64_t forward_bytes = 0, backward_bytes = 0;
 };
 
 CudnnAttention::CudnnAttention(Cuda& device, const AttentionShape& shape)
-    : graphs_(std::make_unique<Graphs>(shape)) {
+    : graphs_(std::make_unique<Graphs>(device, shape)) {
   CUDNN_CHECK(cudnnCreate(&graphs_->handle));
   CUDNN_CHECK(cudnnSetStream(graphs_->handle, device.stream()));
   graphs_->build_forward();
   graphs_->build_backward(device.deterministic);
+  graphs_->allocate_scratch();
 }
 CudnnAttention::~CudnnAttention() = default;
 
-std::size_t CudnnAttention::backward_workspace_bytes() const {
-  return static_cast<std::size_t>(graphs_->backward_bytes);
+std::size_t CudnnAttention::scratch_bytes() const {
+  return static_cast<std::size_t>(std::max(graphs_->forward_bytes, graphs_->backward_bytes));
 }
 
-void CudnnAttention::forward(Cuda& device, bf16* o, float* lse, const bf16* qkv) {
+void CudnnAttention::forward(bf16* o, float* lse, const bf16* qkv) {
   bf16* q = const_cast<bf16*>(qkv);  // the variant pack has one pointer type; inputs are only read
   const std::int64_t C = static_cast<std::int64_t>(graphs_->shape.H) * graphs_->shape.D;
   std::unordered_map<std::int64_t, void*> tensors = {
       {kQ, q}, {kK, q + C}, {kV, q + 2 * C}, {kO, o}, {kLse, lse}};
-  void* workspace = device.workspace(static_cast<std::size_t>(graphs_->forward_bytes));
-  FRONTEND_CHECK(graphs_->forward.execute(graphs_->handle, tensors, workspace));
+  FRONTEND_CHECK(graphs_->forward.execute(graphs_->handle, tensors, graphs_->scratch));
 }
 
-void CudnnAttention::backward(Cuda&, bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse,
-                              const bf16* qkv, void* workspace) {
+void CudnnAttention::backward(bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse, const bf16* qkv) {
   bf16* q = const_cast<bf16*>(qkv);
   const std::int64_t C = static_cast<std::int64_t>(graphs_->shape.H) * graphs_->shape.D;
   std::unordered_map<std::int64_t, void*> tensors = {{kQ, q},
@@ -156,7 +171,7 @@ void CudnnAttention::backward(Cuda&, bf16* dqkv, const bf16* d_o, const bf16* o,
                                                      {kDq, dqkv},
                                                      {kDk, dqkv + C},
                                                      {kDv, dqkv + 2 * C}};
-  FRONTEND_CHECK(graphs_->backward.execute(graphs_->handle, tensors, workspace));
+  FRONTEND_CHECK(graphs_->backward.execute(graphs_->handle, tensors, graphs_->scratch));
 }
 
 }  // namespace spillway
@@ -177,9 +192,9 @@ CudnnAttention::CudnnAttention(Cuda&, const AttentionShape&) {
 }
 CudnnAttention::~CudnnAttention() = default;
 // Never reached: no object of this class exists in such a build.
-std::size_t CudnnAttention::backward_workspace_bytes() const { return 0; }
-void CudnnAttention::forward(Cuda&, bf16*, float*, const bf16*) {}
-void CudnnAttention::backward(Cuda&, bf16*, const bf16*, const bf16*, const float*, const bf16*, void*) {}
+std::size_t CudnnAttention::scratch_bytes() const { return 0; }
+void CudnnAttention::forward(bf16*, float*, const bf16*) {}
+void CudnnAttention::backward(bf16*, const bf16*, const bf16*, const float*, const bf16*) {}
 
 }  // namespace spillway
 

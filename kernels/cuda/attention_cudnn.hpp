@@ -12,18 +12,17 @@ namespace spillway {
 // The compiled graphs of one shape. Arguments of the passes as in kernels/ops.hpp.
 class CudnnAttention {
  public:
-  // Throws std::runtime_error with cuDNN's reason where it supports no such shape.
+  // Takes the scratch memory of the backward pass. Throws std::runtime_error with cuDNN's reason where it supports no such
+  // shape, or where that memory is not there.
   CudnnAttention(Cuda& device, const AttentionShape& shape);
   ~CudnnAttention();
   CudnnAttention(const CudnnAttention&) = delete;
   CudnnAttention& operator=(const CudnnAttention&) = delete;
 
-  // Bytes of scratch that the backward pass needs.
-  std::size_t backward_workspace_bytes() const;
-  void forward(Cuda& device, bf16* o, float* lse, const bf16* qkv);
-  // workspace: backward_workspace_bytes().
-  void backward(Cuda& device, bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse, const bf16* qkv,
-                void* workspace);
+  // Bytes of device memory that this object holds.
+  std::size_t scratch_bytes() const;
+  void forward(bf16* o, float* lse, const bf16* qkv);
+  void backward(bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse, const bf16* qkv);
 
  private:
   struct Graphs;

@@ -33,6 +33,8 @@ class AttentionPlans {
   // cuDNN's attention for a shape, made at the first call. Throws std::runtime_error where it was not compiled in or
   // cuDNN supports no such shape.
   CudnnAttention& cudnn(Cuda& device, const AttentionShape& shape);
+  // Gives back what cudnn() made for a shape.
+  void release_cudnn(const AttentionShape& shape);
   AttentionPlan& plan(const AttentionShape& shape, bool backward) { return plans_[{shape, backward}]; }
   // One line per plan.
   std::string describe() const;

@@ -151,6 +151,8 @@ void measure_on(const Config& config, const Options& options, Report& report) {
   }
 #ifdef SPILLWAY_HAVE_CUDA
   if (config.train.device == "cuda") {
+    if (Cuda::count() == 0)
+      fail(ExitCode::usage, "train.device = cuda: this machine has no usable NVIDIA GPU (no device or no driver)");
     Cuda device(0);
     device.deterministic = config.train.deterministic;
     if (device.model_name().find("H100") != std::string::npos ||

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <new>
 
 #include "core/error.hpp"
 #include "core/rng.hpp"
@@ -100,9 +101,13 @@ std::unique_ptr<StepBench<Dev>> largest_that_fits(Dev& device, const GptSpec& sp
   for (micro_batch = 1; sequences % (2 * std::int64_t{micro_batch}) == 0;) micro_batch *= 2;
   for (;; micro_batch /= 2) {
     try {
-      return std::make_unique<StepBench<Dev>>(device, spec, config, optim, micro_batch);
+      auto bench = std::make_unique<StepBench<Dev>>(device, spec, config, optim, micro_batch);
+      bench->step(0);  // start-up trials need memory as well
+      return bench;
     } catch (const Error& error) {
       if (error.code() != ExitCode::usage || micro_batch == 1) throw;
+    } catch (const std::bad_alloc&) {
+      if (micro_batch == 1) throw;
     }
   }
 }
