@@ -28,7 +28,7 @@ TEST_CASE("the host may reuse its memory as soon as a copy returns") {
   for (std::size_t i = 0; i < result.size(); ++i) REQUIRE(result[i] == static_cast<double>(i / 1000));
 }
 
-TEST_CASE("memory that does not exist is std::bad_alloc") {
+TEST_CASE("memory that does not exist is std::bad_alloc", "[refused]") {
   CHECK_THROWS_AS(gpu().allocate(gpu().total_bytes() * 2), std::bad_alloc);
   DeviceArray<float> still_works(16);
   gpu().set_zero(still_works.data(), 16 * sizeof(float));

@@ -12,7 +12,7 @@ struct LinearSize {
 
 }  // namespace
 
-TEST_CASE("linear layers") {
+TEST_CASE("linear layers", "[gemm]") {
   const auto [rows, in, out] = GENERATE(LinearSize{1, 32, 32}, LinearSize{37, 96, 65},
                                         LinearSize{130, 64, 257}, LinearSize{256, 128, 384});
   const bool accumulate = GENERATE(false, true);

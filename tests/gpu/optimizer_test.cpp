@@ -48,7 +48,7 @@ Vector part(const Vector& values, std::int64_t begin, std::int64_t count) {
 
 }  // namespace
 
-TEST_CASE("Muon") {
+TEST_CASE("Muon", "[gemm]") {
   const auto [rows, cols] = GENERATE(MatrixSize{64, 64}, MatrixSize{128, 32}, MatrixSize{32, 128},
                                      MatrixSize{37, 20}, MatrixSize{20, 36});
   const int count = 3, kept = std::max(rows, cols);
@@ -85,7 +85,7 @@ TEST_CASE("Muon") {
   for (std::size_t i = 0; i < copied.size(); ++i) REQUIRE(copied[i] == as_double(rounded_to<bf16>(after[i])));
 }
 
-TEST_CASE("a gate that is not finite stops every update") {
+TEST_CASE("a gate that is not finite stops every update", "[gemm]") {
   const double bad =
       GENERATE(std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN());
   DeviceArray<float> gate(Vector{bad}), g(random(1, 3 * 64 * 32)), workspace(muon_workspace(3, 64, 32));
