@@ -134,6 +134,7 @@ std::optional<Decision> Leader::next_federated() {
     if (validated_step_ != committed) return validation(committed);
     return finish(ExitCode::complete);
   }
+  member_->advance();
   if (stopping_) {
     if (member_->left()) return finish(ExitCode::suspended);
     // The hub or the other sites may be gone: then this round's work waits in the checkpoint.
@@ -146,7 +147,6 @@ std::optional<Decision> Leader::next_federated() {
   }
   if (config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s)
     save("periodic");
-  member_->advance();
   if (!member_->may_train()) {
     context_.enter(member_->welcomed() ? Phase::federated : Phase::idle);
     return std::nullopt;
