@@ -3,16 +3,25 @@
 #include <fmt/core.h>
 #include <xxhash.h>
 
-#include <memory>
-
 namespace spillway {
 
-std::string xxh3_hex(std::initializer_list<std::span<const std::byte>> parts) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(), XXH3_freeState);
-  XXH3_128bits_reset(state.get());
-  for (const auto part : parts) XXH3_128bits_update(state.get(), part.data(), part.size());
-  const XXH128_hash_t digest = XXH3_128bits_digest(state.get());
+void Xxh3::Free::operator()(void* state) const { XXH3_freeState(static_cast<XXH3_state_t*>(state)); }
+
+Xxh3::Xxh3() : state_(XXH3_createState()) { XXH3_128bits_reset(static_cast<XXH3_state_t*>(state_.get())); }
+
+void Xxh3::add(std::span<const std::byte> bytes) {
+  XXH3_128bits_update(static_cast<XXH3_state_t*>(state_.get()), bytes.data(), bytes.size());
+}
+
+std::string Xxh3::hex() const {
+  const XXH128_hash_t digest = XXH3_128bits_digest(static_cast<const XXH3_state_t*>(state_.get()));
   return fmt::format("{:016x}{:016x}", digest.high64, digest.low64);
+}
+
+std::string xxh3_hex(std::initializer_list<std::span<const std::byte>> parts) {
+  Xxh3 digest;
+  for (const auto part : parts) digest.add(part);
+  return digest.hex();
 }
 
 }  // namespace spillway

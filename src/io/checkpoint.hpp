@@ -2,6 +2,7 @@
 // groups mean.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -32,7 +33,8 @@ struct DatasetInfo {
 // Without commit() the temporary file is removed and nothing has changed. All members throw Error(io) naming the file.
 class CheckpointWriter {
  public:
-  explicit CheckpointWriter(std::filesystem::path file);
+  // needed_bytes: what will be written; refused at once where the disk has less free.
+  explicit CheckpointWriter(std::filesystem::path file, std::int64_t needed_bytes = 0);
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
   ~CheckpointWriter();
@@ -45,7 +47,7 @@ class CheckpointWriter {
   void write(const std::string& path, const std::string& text);
   void attributes(const std::string& group, const Attributes& values);
 
-  // Writes the digest over all dataset checksums, fsyncs file and folder, renames. Returns the digest.
+  // Writes the digests over all datasets and over all attributes, fsyncs file and folder, renames. Returns the first.
   std::string commit();
 
  private:
@@ -53,8 +55,31 @@ class CheckpointWriter {
   std::unique_ptr<State> state_;
 };
 
-// Reads one checkpoint. Throws Error(bad_data) naming file and dataset for anything that is missing, damaged, foreign or
-// of another shape, before allocating for it.
+// A dataset of numbers, piece by piece, so that a few MiB of a file are in memory however big it is.
+class DatasetStream {
+ public:
+  DatasetStream(DatasetStream&&) noexcept;
+  ~DatasetStream();
+
+  // The next elements in row-major order, little-endian as stored; empty at the end. Valid until the next call.
+  // Throws Error(bad_data) where they cannot be read, and at the end where the checksum does not match.
+  std::span<const std::byte> next();
+
+ private:
+  friend class CheckpointReader;
+  struct State;
+  explicit DatasetStream(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// The elements of a piece of a float32 dataset.
+inline std::span<const float> as_floats(std::span<const std::byte> piece) {
+  return {reinterpret_cast<const float*>(piece.data()), piece.size() / sizeof(float)};
+}
+
+// Reads one checkpoint. Opening it checks everything but the datasets' bytes: format, version, all attributes, and that
+// the datasets are those that were written, with sizes that fit into the file. Throws Error(bad_data) naming file and
+// dataset for anything that is missing, damaged, foreign or of another shape, before allocating for it.
 class CheckpointReader {
  public:
   explicit CheckpointReader(std::filesystem::path file);
@@ -62,10 +87,10 @@ class CheckpointReader {
   ~CheckpointReader();
 
   const std::filesystem::path& file() const;
-  const std::string& digest() const;  // over all datasets
-  std::vector<DatasetInfo> datasets() const;
-  bool has(const std::string& path) const;
-  DatasetInfo info(const std::string& path) const;
+  const std::string& digest() const;          // over all datasets: equal for equal state
+  std::vector<DatasetInfo> datasets() const;  // in order of their paths
+  bool has(const std::string& path) const;    // a dataset or a group
+  const DatasetInfo& info(const std::string& path) const;
   Attributes attributes(const std::string& group) const;  // empty where the group is missing
 
   // Reads a dataset whose shape must be the given one, checking its checksum.
@@ -75,8 +100,9 @@ class CheckpointReader {
   std::vector<double> read_doubles(const std::string& path) const;
   std::vector<std::int64_t> read_integers(const std::string& path) const;
   std::string read_text(const std::string& path) const;
+  DatasetStream stream(const std::string& path) const;  // the reader must outlive it
 
-  // Reads every dataset and compares its checksum, and the digest. Throws Error(bad_data) naming the first bad one.
+  // Reads every dataset and compares its checksum. Throws Error(bad_data) naming the first bad one.
   void verify() const;
 
  private:

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -44,13 +45,35 @@ void write_attribute(const std::string& file, hid_t object, const std::string& n
   }
 }
 
+// No times of creation: equal state gives equal bytes.
+Handle untimed(const std::string& file, hid_t kind) {
+  Handle properties(H5_CHECK(file, H5Pcreate(kind)), H5Pclose);
+  H5_CHECK(file, H5Pset_obj_track_times(properties.get(), 0));
+  return properties;
+}
+
 // Opens a group, making it and its parents where they are missing.
 Handle open_group(const std::string& file, hid_t root, const std::string& path) {
-  const Handle parents(H5_CHECK(file, H5Pcreate(H5P_LINK_CREATE)), H5Pclose);
-  H5_CHECK(file, H5Pset_create_intermediate_group(parents.get(), 1));
   if (path == "/" || H5Lexists(root, path.c_str(), H5P_DEFAULT) > 0)
     return {H5_CHECK(file, H5Gopen2(root, path.c_str(), H5P_DEFAULT)), H5Gclose};
-  return {H5_CHECK(file, H5Gcreate2(root, path.c_str(), parents.get(), H5P_DEFAULT, H5P_DEFAULT)), H5Gclose};
+  open_group(file, root, path.substr(0, std::max<std::size_t>(path.rfind('/'), 1)));
+  const Handle properties = untimed(file, H5P_GROUP_CREATE);
+  return {H5_CHECK(file, H5Gcreate2(root, path.c_str(), H5P_DEFAULT, properties.get(), H5P_DEFAULT)),
+          H5Gclose};
+}
+
+// Before the first byte is written: a run learns of a full disk while all that it has is still whole.
+void require_free_space(const std::filesystem::path& file, std::int64_t needed_bytes) {
+  if (needed_bytes == 0) return;
+  const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+  struct statvfs disk = {};
+  if (statvfs(folder.c_str(), &disk) != 0)
+    fail(ExitCode::io, "{}: {}", folder.string(), std::strerror(errno));
+  const double free_bytes = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
+  if (free_bytes < static_cast<double>(needed_bytes))
+    fail(ExitCode::io,
+         "{}: needs {:.1f} MiB, but its disk has {:.1f} MiB free: free some, or choose another run.dir",
+         file.string(), static_cast<double>(needed_bytes) / (1 << 20), free_bytes / (1 << 20));
 }
 
 // Returns the checksum.
@@ -61,9 +84,7 @@ std::string write_dataset(const std::string& file, hid_t root, const std::string
   const std::vector<hsize_t> extent(shape.begin(), shape.end());
   const Handle space(
       H5_CHECK(file, H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr)), H5Sclose);
-  const Handle properties(H5_CHECK(file, H5Pcreate(H5P_DATASET_CREATE)), H5Pclose);
-  // No times of creation: equal state gives equal bytes.
-  H5_CHECK(file, H5Pset_obj_track_times(properties.get(), 0));
+  const Handle properties = untimed(file, H5P_DATASET_CREATE);
   const Handle dataset(H5_CHECK(file, H5Dcreate2(root, path.c_str(), stored, space.get(), H5P_DEFAULT,
                                                  properties.get(), H5P_DEFAULT)),
                        H5Dclose);
@@ -78,7 +99,8 @@ std::string write_dataset(const std::string& file, hid_t root, const std::string
 struct CheckpointWriter::State {
   std::filesystem::path file, temporary;
   hdf5::Handle handle;
-  std::map<std::string, std::string> checksums;  // by path
+  std::map<std::string, std::string> checksums;  // of datasets, by path
+  std::map<std::string, Attributes> groups;      // by path
   bool committed = false;
 
   template <class Value>
@@ -92,14 +114,17 @@ struct CheckpointWriter::State {
   }
 };
 
-CheckpointWriter::CheckpointWriter(std::filesystem::path file) : state_(std::make_unique<State>()) {
+CheckpointWriter::CheckpointWriter(std::filesystem::path file, std::int64_t needed_bytes)
+    : state_(std::make_unique<State>()) {
   hdf5::silence_error_stack();
   state_->file = std::move(file);
+  require_free_space(state_->file, needed_bytes);
   state_->temporary = state_->file.string() + ".tmp";
   const std::string name = state_->file.string();
-  const Handle access(H5_CHECK(name, H5Pcreate(H5P_FILE_ACCESS)), H5Pclose);
+  const Handle access = hdf5::file_access();
   H5_CHECK(name, H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18));
-  const hid_t handle = H5Fcreate(state_->temporary.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get());
+  const Handle creation = untimed(name, H5P_FILE_CREATE);
+  const hid_t handle = H5Fcreate(state_->temporary.c_str(), H5F_ACC_TRUNC, creation.get(), access.get());
   if (handle < 0) fail(ExitCode::io, "{}: cannot be created: {}", name, hdf5::last_error());
   state_->handle = Handle(handle, H5Fclose);
   attributes("/",
@@ -133,21 +158,25 @@ void CheckpointWriter::write(const std::string& path, const std::string& text) {
   const Handle type(H5_CHECK(name, H5Tcopy(H5T_C_S1)), H5Tclose);
   H5_CHECK(name, H5Tset_size(type.get(), text.size() + 1));
   H5_CHECK(name, H5Tset_cset(type.get(), H5T_CSET_UTF8));
-  const std::string checksum = write_dataset(name, state_->handle.get(), path, {1}, type.get(), type.get(),
-                                             text.c_str(), bytes_of(text));
-  state_->checksums[path] = checksum;
+  // With the terminating zero, as it is stored.
+  state_->checksums[path] =
+      write_dataset(name, state_->handle.get(), path, {1}, type.get(), type.get(), text.c_str(),
+                    std::as_bytes(std::span(text.c_str(), text.size() + 1)));
 }
 
 void CheckpointWriter::attributes(const std::string& group, const Attributes& values) {
   const std::string name = state_->file.string();
   const Handle handle = open_group(name, state_->handle.get(), group);
-  for (const auto& [key, value] : values) write_attribute(name, handle.get(), key, value);
+  for (const auto& [key, value] : values) {
+    write_attribute(name, handle.get(), key, value);
+    state_->groups[group][key] = value;
+  }
 }
 
 std::string CheckpointWriter::commit() {
   const std::string name = state_->file.string();
-  const std::string digest = checkpoint_digest(state_->checksums);
-  attributes("/", {{"digest", digest}});
+  const std::string digest = datasets_digest(state_->checksums);
+  attributes("/", {{"digest", digest}, {"attributes_digest", attributes_digest(state_->groups)}});
   // A full disk may show only here, when HDF5 writes what it has held back.
   H5_CHECK(name, H5Fflush(state_->handle.get(), H5F_SCOPE_GLOBAL));
   state_->handle = Handle();

@@ -1,17 +1,17 @@
-// The digest of a checkpoint: over the paths and checksums of all its datasets, in order of their paths.
+// The digests of a checkpoint.
 #pragma once
 
 #include <map>
 #include <string>
 
-#include "core/hash.hpp"
+#include "io/checkpoint.hpp"
 
 namespace spillway {
 
-inline std::string checkpoint_digest(const std::map<std::string, std::string>& checksums) {
-  std::string listing;
-  for (const auto& [path, checksum] : checksums) listing += path + " " + checksum + "\n";
-  return xxh3_hex({bytes_of(listing)});
-}
+// Over the paths and checksums of all datasets, in order of their paths.
+std::string datasets_digest(const std::map<std::string, std::string>& checksums);
+
+// Over all attributes of all groups: group, name, type and value, in order. The digests themselves do not count.
+std::string attributes_digest(const std::map<std::string, Attributes>& groups);
 
 }  // namespace spillway

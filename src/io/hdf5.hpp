@@ -3,10 +3,13 @@
 
 #include <hdf5.h>
 
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "core/error.hpp"
+#include "io/checkpoint.hpp"
 
 namespace spillway::hdf5 {
 
@@ -38,6 +41,23 @@ inline void silence_error_stack() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
 
 // The innermost message of HDF5's error stack, and the system's where a file operation failed.
 std::string last_error();
+
+// "float32", "float64", "int64", "string" (of fixed length), or empty for types that checkpoints do not use.
+std::string type_name(hid_t type);
+
+// File access properties: HDF5's own file locks are off, since some file systems have none and CheckpointFolder locks.
+Handle file_access();
+
+// A single value; nothing where there is no such attribute, or one of another type or shape, or longer than 64 KiB.
+std::optional<Attribute> read_attribute(hid_t object, const char* name);
+// All of an object's attributes; nothing where they cannot be read.
+std::optional<Attributes> read_attributes(hid_t object);
+
+// Paths of all groups and datasets, each once, "/" first. Nothing where they cannot be listed.
+struct Contents {
+  std::vector<std::string> groups, datasets;
+};
+std::optional<Contents> list_contents(hid_t file);
 
 }  // namespace spillway::hdf5
 
