@@ -14,6 +14,7 @@ const std::vector<Command>& commands() {
       {"courier", "connects a site's leader with the hub; started by train and vault", true, run_courier},
       {"gateway", "one epoch of the inter-site communicator; started by the courier", true, run_gateway},
       {"bench", "training speed of this machine", false, run_bench},
+      {"inspect", "what a checkpoint holds", false, run_inspect},
       {"windows", "the windows of a signal", false, run_windows},
   };
   return table;

@@ -11,6 +11,7 @@ using Arguments = std::vector<std::string>;
 int run_courier(const Arguments& arguments);
 int run_gateway(const Arguments& arguments);
 int run_hub(const Arguments& arguments);
+int run_inspect(const Arguments& arguments);
 int run_local(const Arguments& arguments);
 int run_tokenize(const Arguments& arguments);
 int run_train(const Arguments& arguments);

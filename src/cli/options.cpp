@@ -304,14 +304,16 @@ std::string to_ini(const Config& config) {
 
 void print_help(const CommandSpec& spec) {
   std::cout << "usage: " << spec.usage << "\n" << spec.summary << "\n\n" << spec.options;
-  std::cout << "  --config FILE         configuration file (INI)\n"
-               "  --print-config        print the resolved configuration and exit\n"
-               "  --help                this text\n";
+  if (!spec.sections.empty())
+    std::cout << "  --config FILE         configuration file (INI)\n"
+                 "  --print-config        print the resolved configuration and exit\n";
+  std::cout << "  --help                this text\n";
   if (!spec.aliases.empty()) {
     std::cout << "\nShort names:\n";
     for (const auto& [alias, target] : spec.aliases)
       std::cout << fmt::format("  --{:<20} = --{}\n", alias, target);
   }
+  if (spec.sections.empty()) return;
   const Config defaults;
   std::cout << "\nConfiguration keys (in the file under [section]):\n";
   for (const Key& k : keys()) {
@@ -331,7 +333,10 @@ struct Parsed {
 Parsed collect(CommandSpec& spec, const std::vector<std::string>& arguments, po::variables_map* values) {
   po::options_description all;
   all.add(spec.options);
-  all.add_options()("config", po::value<std::string>())("help", "")("print-config", "");
+  all.add_options()("help", "")("print-config", "");
+  // spillway inspect reads no configuration, and shows one by an option of that name.
+  const bool reads_config = spec.options.find_nothrow("config", false) == nullptr;
+  if (reads_config) all.add_options()("config", po::value<std::string>());
   for (const auto& [alias, target] : spec.aliases) all.add_options()(alias.c_str(), po::value<std::string>());
   for (const Key& k : keys()) all.add_options()(k.name.c_str(), po::value<std::string>());
   // Takes what is left over, so that the value of an unknown option does not hide the option's name.
@@ -358,7 +363,7 @@ Parsed collect(CommandSpec& spec, const std::vector<std::string>& arguments, po:
       const std::string name = alias == spec.aliases.end() ? option.string_key : alias->second;
       if (name == "help") result.help = true;
       if (name == "print-config") result.print_config = true;
-      if (name == "config")
+      if (name == "config" && reads_config)
         for (auto& assignment : read_file(spec, option.value.at(0)))
           result.file.push_back(std::move(assignment));
       if (find_key(name)) result.command_line.push_back({name, option.value.at(0), "command line"});

@@ -72,6 +72,7 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
   }
   lineage_.site = config.site.name;
   lineage_.parent_digest = parent_digest;
+  if (!member_) lineage_.started_unix_s = context_.now_unix_s();
   lineage_.first_step = lineage_.last_step = global_step();
   lineage_.tokens = state_.record.tokens;
   lineage_.energy_kwh = state_.energy.energy_kwh();
@@ -231,7 +232,7 @@ void Leader::save(const std::string& reason) {
   row.emissions_g = state_.energy.emissions_g() - lineage_.emissions_g;
   state_.record.lineage.push_back(row);
   const auto file = folder_.next_file();
-  const std::string digest = write_training_state(file, state_, config_, setup_.layout);
+  const std::string digest = write_training_state(file, state_, config_, setup_);
   state_.record.lineage.pop_back();
   folder_.completed(file, kKeptCheckpoints);
   state_.optimizer.clear();

@@ -74,7 +74,7 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
   if (site.leader()) {
     folder.emplace(site_folder(config));
     if (const auto checkpoint = find_checkpoint(config, *folder)) {
-      state = read_training_state(*checkpoint, setup.layout);
+      state = read_training_state(*checkpoint, setup);
       parent_digest = checkpoint->digest();
       log_info("resuming from {}", checkpoint->file().string());
       engine->write_parameters(state.parameters);

@@ -157,17 +157,46 @@ MemberState read_member(const CheckpointReader& reader, const ParameterLayout& l
   return member;
 }
 
-void write_common(CheckpointWriter& writer, const char* kind, const Config& config) {
-  writer.attributes("/", {{"kind", std::string(kind)}, {"site", config.site.name}});
-  writer.write("/config", config.resolved);
+void write_common(CheckpointWriter& writer, const char* kind, const Config& config, const RunSetup& setup) {
+  writer.attributes("/", {{"kind", std::string(kind)}, {"site", config.site.name}, {"run", setup.digest}});
+  // An attribute: paths and the like may differ between runs whose state must be comparable.
+  writer.attributes("/config", {{"ini", config.resolved}});
+  const GptSpec& spec = setup.spec;
+  writer.attributes("/sizes", {{"layers", std::int64_t{spec.layers}},
+                               {"width", std::int64_t{spec.width}},
+                               {"heads", std::int64_t{spec.heads}},
+                               {"vocab", std::int64_t{spec.vocab}},
+                               {"sequence", std::int64_t{spec.sequence}},
+                               {"scalars", std::int64_t{spec.scalars}},
+                               {"parameters", setup.layout.total}});
+}
+
+// Shapes say the other sizes; a model with other heads has the same shapes and computes something else.
+void require_heads(const CheckpointReader& reader, const RunSetup& setup) {
+  const int heads = read_sizes(reader).heads;
+  if (heads != setup.spec.heads)
+    fail(ExitCode::bad_data,
+         "{}: its model has {} heads but the configuration wants {}; set model.heads = {}",
+         reader.file().string(), heads, setup.spec.heads, heads);
+}
+
+// What the tensors take, and a MiB for the histories and HDF5's own tables.
+std::int64_t needed_bytes(std::int64_t floats, std::int64_t history_rows) {
+  return floats * static_cast<std::int64_t>(sizeof(float)) +
+         history_rows * static_cast<std::int64_t>(sizeof(StepRow)) + (1 << 20);
 }
 
 }  // namespace
 
 std::string write_training_state(const std::filesystem::path& file, const TrainingState& state,
-                                 const Config& config, const ParameterLayout& layout) {
-  CheckpointWriter writer(file);
-  write_common(writer, "training", config);
+                                 const Config& config, const RunSetup& setup) {
+  const ParameterLayout& layout = setup.layout;
+  std::int64_t floats = layout.total * (state.member ? 3 : 1);
+  for (const HostTensor& tensor : state.optimizer) floats += static_cast<std::int64_t>(tensor.values.size());
+  CheckpointWriter writer(file,
+                          needed_bytes(floats, static_cast<std::int64_t>(state.record.steps.size() +
+                                                                         state.record.validations.size())));
+  write_common(writer, "training", config, setup);
   write_flat(writer, "/model/", layout, state.parameters);
   for (const HostTensor& tensor : state.optimizer)
     writer.write("/" + tensor.name, tensor.shape, std::span<const float>(tensor.values));
@@ -193,9 +222,11 @@ std::string write_training_state(const std::filesystem::path& file, const Traini
   return writer.commit();
 }
 
-TrainingState read_training_state(const CheckpointReader& reader, const ParameterLayout& layout) {
+TrainingState read_training_state(const CheckpointReader& reader, const RunSetup& setup) {
+  const ParameterLayout& layout = setup.layout;
   TrainingState state;
   state.parameters = read_flat(reader, "/model/", layout);
+  require_heads(reader, setup);
   for (const DatasetInfo& info : reader.datasets())
     if (info.path.starts_with("/optimizer/"))
       state.optimizer.push_back({info.path.substr(1), info.shape, reader.read_floats(info.path)});
@@ -205,6 +236,17 @@ TrainingState read_training_state(const CheckpointReader& reader, const Paramete
   state.record = read_training_record(reader);
   state.energy = read_energy(reader);
   return state;
+}
+
+GptSpec read_sizes(const CheckpointReader& reader) {
+  const Attributes sizes = reader.attributes("/sizes");
+  const auto size = [&](const char* name) { return static_cast<int>(integer(reader, sizes, name)); };
+  return {size("layers"), size("width"),    size("heads"),
+          size("vocab"),  size("sequence"), size("scalars") != 0};
+}
+
+std::string read_config_text(const CheckpointReader& reader) {
+  return text_or_empty(reader.attributes("/config"), "ini");
 }
 
 TrainingRecord read_training_record(const CheckpointReader& reader) {
@@ -229,16 +271,16 @@ EnergyLedger read_energy(const CheckpointReader& reader) {
 }
 
 void write_committed_model(const std::filesystem::path& file, const MemberState& state, const Config& config,
-                           const ParameterLayout& layout) {
-  CheckpointWriter writer(file);
-  write_common(writer, "committed-model", config);
-  write_member(writer, state, layout);
+                           const RunSetup& setup) {
+  CheckpointWriter writer(file, needed_bytes(2 * setup.layout.total, 0));
+  write_common(writer, "committed-model", config, setup);
+  write_member(writer, state, setup.layout);
   writer.attributes("/progress", {{"step", state.model.blocks}});
   writer.commit();
 }
 
-MemberState read_committed_model(const CheckpointReader& reader, const ParameterLayout& layout) {
-  return read_member(reader, layout);
+MemberState read_committed_model(const CheckpointReader& reader, const RunSetup& setup) {
+  return read_member(reader, setup.layout);
 }
 
 }  // namespace spillway

@@ -13,6 +13,7 @@
 #include "train/engine.hpp"
 #include "train/member.hpp"
 #include "train/record.hpp"
+#include "train/setup.hpp"
 
 namespace spillway {
 
@@ -27,20 +28,22 @@ struct TrainingState {
   std::string energy_source;  // of the last meter: "modelled", "rapl"
 };
 
-// Returns the file's digest.
+// Returns the file's digest. Throws Error(io), before anything is written where the disk has too little space.
 std::string write_training_state(const std::filesystem::path& file, const TrainingState& state,
-                                 const Config& config, const ParameterLayout& layout);
+                                 const Config& config, const RunSetup& setup);
 
-// Throws Error(bad_data) naming the dataset that is missing, damaged or of another size than `layout`.
-TrainingState read_training_state(const CheckpointReader& reader, const ParameterLayout& layout);
+// Throws Error(bad_data) naming the dataset that is missing, damaged or of another size than the setup's.
+TrainingState read_training_state(const CheckpointReader& reader, const RunSetup& setup);
 
 // Parts of it, for reports: no tensors are read.
+GptSpec read_sizes(const CheckpointReader& reader);
+std::string read_config_text(const CheckpointReader& reader);  // INI
 TrainingRecord read_training_record(const CheckpointReader& reader);
 EnergyLedger read_energy(const CheckpointReader& reader);
 
 // A committed model by itself, as the vault keeps it.
 void write_committed_model(const std::filesystem::path& file, const MemberState& state, const Config& config,
-                           const ParameterLayout& layout);
-MemberState read_committed_model(const CheckpointReader& reader, const ParameterLayout& layout);
+                           const RunSetup& setup);
+MemberState read_committed_model(const CheckpointReader& reader, const RunSetup& setup);
 
 }  // namespace spillway

@@ -50,8 +50,7 @@ class Vault final : private MemberHost {
 
   // The newest committed model on disk, or the initialization.
   MemberState restore() {
-    if (const auto checkpoint = folder_.newest_valid())
-      return read_committed_model(*checkpoint, setup_.layout);
+    if (const auto checkpoint = folder_.newest_valid()) return read_committed_model(*checkpoint, setup_);
     MemberState state;
     state.base.resize(static_cast<std::size_t>(setup_.layout.total));
     state.velocity.resize(state.base.size(), 0.0f);
@@ -65,7 +64,7 @@ class Vault final : private MemberHost {
     try {
       const CheckpointReader reader(candidate_file());
       reader.verify();
-      member_.remember_candidate(read_committed_model(reader, setup_.layout));
+      member_.remember_candidate(read_committed_model(reader, setup_));
     } catch (const Error& error) {
       log_warning("{}; it is ignored", error.what());
     }
@@ -82,13 +81,13 @@ class Vault final : private MemberHost {
   void write_parameters(std::span<const float>) override {}  // it keeps no local parameters
 
   void candidate_ready(const MemberState& candidate) override {
-    write_committed_model(candidate_file(), candidate, config_, setup_.layout);
+    write_committed_model(candidate_file(), candidate, config_, setup_);
   }
 
   void model_committed(const MemberState& state, const std::string& how) override {
     const auto file = folder_.next_file();
     if (how == "sync")
-      write_committed_model(file, state, config_, setup_.layout);
+      write_committed_model(file, state, config_, setup_);
     else
       std::filesystem::rename(candidate_file(), file);
     folder_.completed(file, kKept);
