@@ -29,8 +29,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::ptrdiff_t kLastLines = 4;
-constexpr int kSlots = 8;               // couriers of one host
-constexpr int kFewestPorts = 64;        // 4 per slot
+constexpr int kSlots = 16;              // couriers of one host
+constexpr int kFewestPorts = 128;       // 4 per slot
 constexpr double kHelperGrace_s = 0.5;  // the helper daemon sees its gateway die and ends on its own
 constexpr int kLargeBuffer = 4 << 20;
 

@@ -84,7 +84,7 @@ struct FederationConfig {
   std::string hub;               // host:port of the hub; empty: train alone
   std::string interface = "lo";  // network interface(s) of the inter-site traffic, as Open MPI's if_include
   int port_min = 21000;          // first of the TCP ports that gateways use
-  int port_count = 200;
+  int port_count = 1000;
   double round_length_s = 600;    // real seconds of local training between two averages
   int round_steps = 200;          // and at most so many local steps
   double round_deadline_s = 120;  // real seconds to wait for all members' results

@@ -24,6 +24,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::pair<const char*, const char*> kForeign[] = {
+    {"OMPI_COMM_WORLD_RANK", "3"},
+    {"OMPI_MCA_ess_base_jobid", "1234"},
+    {"OMPI_MCA_btl", "vader"},
+    {"PMIX_NAMESPACE", "1234"},
+    {"PMIX_RANK", "3"},
+    {"PMIX_SERVER_URI2", "pmix-server.1;tcp4://127.0.0.1:9"}};
+
 std::string contents(const fs::path& path) {
   std::ifstream stream(path);
   return {std::istreambuf_iterator<char>(stream), {}};
@@ -148,11 +156,14 @@ Playground::Playground() {
   directory_ = name;
   log_ = name + ".log";
   setenv("TMPDIR", directory_.c_str(), 1);
+  // What a trainer under mpirun has in its environment, and a gateway must not see.
+  for (const auto& [key, value] : kForeign) setenv(key, value, 1);
   prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 }
 
 Playground::~Playground() {
   unsetenv("TMPDIR");
+  for (const auto& [key, value] : kForeign) unsetenv(key);
   if (std::uncaught_exceptions() > 0) std::cerr << contents(log_) << "\n";
   std::error_code ignored;
   fs::remove_all(directory_, ignored);
@@ -221,8 +232,9 @@ FederationConfig ScriptedHub::member_config() const {
   FederationConfig config;
   config.hub = format_endpoint({"127.0.0.1", listener_.port()});
   config.interface = "lo";
-  config.port_min = 24000;
-  config.port_count = 4000;  // many epochs within a minute
+  // Many epochs within a minute, and other tests at the same time.
+  config.port_count = 2000;
+  config.port_min = 22000 + getpid() % 5 * config.port_count;
   config.heartbeat_s = 0.2;
   config.lost_after_s = 3;
   config.exchange_deadline_s = 3;

@@ -1,5 +1,7 @@
 // Couriers and gateways under faults, with a scripted hub: whatever is killed, the others live on, and nothing is left.
 #include <csignal>
+#include <filesystem>
+#include <iterator>
 
 #include "core/hash.hpp"
 #include "tests/catch.hpp"
@@ -15,6 +17,11 @@ const std::vector<double> kWeights = {0.25, 0.75, 0};
 
 Go average(const ScriptedHub& hub, std::int64_t round, std::vector<double> weights = kWeights) {
   return {hub.epoch(), round, "average", 0, std::move(weights), false, {round, 10, ""}};
+}
+
+std::size_t open_descriptors(pid_t pid) {
+  const std::filesystem::directory_iterator entries("/proc/" + std::to_string(pid) + "/fd");
+  return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
 }
 
 void dismiss(ScriptedHub& hub, const std::string& name, Member& member) {
@@ -68,10 +75,11 @@ TEST_CASE("three members form, bring one up to date, adopt, average and part") {
 }
 
 TEST_CASE("a killed gateway costs its epoch and nothing else") {
+  constexpr std::int64_t many = 8'000'000;  // an exchange takes tens of milliseconds
   Playground playground;
   ScriptedHub hub(playground);
-  Member a(playground, hub.member_config(), "a", kParameters);
-  Member b(playground, hub.member_config(), "b", kParameters);
+  Member a(playground, hub.member_config(), "a", many);
+  Member b(playground, hub.member_config(), "b", many);
   for (const char* name : {"a", "b"}) hub.await_hello(name);
 
   SECTION("while idle") {
@@ -84,6 +92,14 @@ TEST_CASE("a killed gateway costs its epoch and nothing else") {
     hub.run(0.1);
     kill(b.gateway(), SIGKILL);
   }
+  SECTION("at some moment of an exchange") {
+    hub.form({"a", "b"});
+    const pid_t gateway = b.gateway();
+    for (const char* name : {"a", "b"}) hub.send(name, average(hub, 1, {0.5, 0.5}));
+    const double delay_s = GENERATE(0.01, 0.03, 0.06);
+    hub.run(delay_s);
+    kill(gateway, SIGKILL);
+  }
   SECTION("while the epoch forms") {
     hub.begin_epoch({"a", "b"});
     kill(b.gateway(), SIGKILL);
@@ -93,7 +109,7 @@ TEST_CASE("a killed gateway costs its epoch and nothing else") {
   CHECK(failure.reason.find("ended with status 137") != std::string::npos);
   hub.abort();
   hub.form({"a", "b"});
-  hub.merge(average(hub, 2, {0.5, 0.5}), kParameters);
+  hub.merge(average(hub, 2, {0.5, 0.5}), many);
   hub.stop();
   dismiss(hub, "a", a);
   dismiss(hub, "b", b);
@@ -227,11 +243,15 @@ TEST_CASE("epochs form and end many times", "[.][soak]") {
   Member b(playground, hub.member_config(), "b", kParameters);
   Member c(playground, hub.member_config(), "c", kParameters);
   for (const char* name : {"a", "b", "c"}) hub.await_hello(name);
+  const pid_t courier = a.courier();
+  std::size_t descriptors = 0;
   for (int i = 0; i < 100; ++i) {
+    if (i == 1) descriptors = open_descriptors(courier);
     hub.form({"a", "b", "c"});
     hub.merge(average(hub, i + 1), kParameters);
     hub.stop();
   }
+  CHECK(open_descriptors(courier) <= descriptors + 1);  // a probe may be under way
   dismiss(hub, "a", a);
   dismiss(hub, "b", b);
   dismiss(hub, "c", c);
