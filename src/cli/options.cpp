@@ -194,6 +194,8 @@ const std::vector<Key>& keys() {
           "last part of the steps, merged by plain average"),
       duration_key("federation.heartbeat", &C::federation, &FederationConfig::heartbeat_s,
                    "time between heartbeats"),
+      duration_key("federation.hub-deadline", &C::federation, &FederationConfig::hub_deadline_s,
+                   "a site that meets no hub within this gives up"),
       duration_key("federation.lost-after", &C::federation, &FederationConfig::lost_after_s,
                    "a peer silent for this long is lost"),
       duration_key("federation.exchange-deadline", &C::federation, &FederationConfig::exchange_deadline_s,

@@ -93,6 +93,7 @@ struct FederationConfig {
   double outer_momentum = 0.6;
   double average_last = 0.1;  // last part of the steps, merged by plain average
   double heartbeat_s = 1;
+  double hub_deadline_s = 60;         // a site that meets no hub within this gives up
   double lost_after_s = 5;          // a silent peer is lost after this
   double exchange_deadline_s = 10;  // an exchange without progress fails after this
 };

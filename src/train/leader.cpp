@@ -61,7 +61,8 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
       folder_(folder),
       state_(std::move(state)),
       context_(config, state_.energy),
-      saved_s_(monotonic_s()) {
+      started_s_(monotonic_s()),
+      saved_s_(started_s_) {
   if (federation_ != nullptr) {
     MemberState member_state =
         state_.member ? std::move(*state_.member) : initial_member_state(engine_, setup.layout);
@@ -272,11 +273,9 @@ void Leader::pump() {
     context_.set_clock(*member_->clock());
     lineage_.started_unix_s = context_.now_unix_s();
   }
-  // Without a hub there is no data to train on: say so, now and then.
-  if (!member_->welcomed() && monotonic_s() - logged_hub_wait_s_ > 10) {
-    logged_hub_wait_s_ = monotonic_s();
-    if (monotonic_s() - saved_s_ > 5) log_warning("waiting for the hub at {}", config_.federation.hub);
-  }
+  if (!member_->welcomed() && monotonic_s() - started_s_ > config_.federation.hub_deadline_s)
+    fail(ExitCode::io, "no hub at {} within {}: is it running, and can its port be reached from here?",
+         config_.federation.hub, format_duration(config_.federation.hub_deadline_s));
 }
 
 void Leader::send(const Message& message) { federation_->send(message); }

@@ -91,7 +91,7 @@ class Leader final : private MemberHost {
   std::optional<double> last_loss_;
   std::int64_t steps_here_ = 0;  // of this process
   std::int64_t validated_step_ = -1;
-  double saved_s_, announced_s_ = 0, logged_hub_wait_s_ = 0;
+  double started_s_, saved_s_, announced_s_ = 0;  // monotonic
 };
 
 }  // namespace spillway

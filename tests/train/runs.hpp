@@ -1,0 +1,89 @@
+// Runs of the real program on small data, for tests.
+#pragma once
+
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "core/process.hpp"
+#include "data/shard.hpp"
+#include "io/checkpoint.hpp"
+#include "io/checkpoint_folder.hpp"
+
+namespace runs {
+
+using Arguments = std::vector<std::string>;
+
+struct Result {
+  int status = -1;
+  std::string output;  // standard output and error
+};
+
+inline std::string read_file(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+inline spillway::ProcessOptions command(int ranks, const Arguments& arguments,
+                                        const std::filesystem::path& log) {
+  spillway::ProcessOptions options;
+  options.arguments = {"env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                       "OMP_NUM_THREADS=1"};
+  if (ranks > 0)
+    options.arguments.insert(options.arguments.end(),
+                             {"mpirun", "--oversubscribe", "--bind-to", "none", "--mca",
+                              "mpi_yield_when_idle", "1", "-n", std::to_string(ranks)});
+  options.arguments.emplace_back(SPILLWAY_BINARY);
+  options.arguments.insert(options.arguments.end(), arguments.begin(), arguments.end());
+  options.output_file = log.string();
+  return options;
+}
+
+// Runs `spillway arguments…`, with ranks > 0 under mpirun, and waits for its end.
+inline Result run(int ranks, const Arguments& arguments, const std::filesystem::path& folder,
+                  double patience_s = 120) {
+  const auto log = folder / "output.log";
+  std::filesystem::remove(log);
+  spillway::Process process(command(ranks, arguments, log));
+  Result result;
+  if (process.wait(patience_s)) result.status = *process.status();
+  result.output = read_file(log);
+  return result;
+}
+
+// Token shards of a text with structure: a seeded walk over 64 tokens where each is mostly followed by its neighbour.
+inline void write_data(const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  std::vector<std::uint16_t> tokens(60000);
+  std::uint32_t state = 12345;
+  std::uint16_t token = 0;
+  for (auto& next : tokens) {
+    state = state * 1664525u + 1013904223u;
+    token = static_cast<std::uint16_t>((state >> 16) % 4 != 0 ? (token + 1) % 64 : (state >> 20) % 64);
+    next = token;
+  }
+  spillway::write_shard(folder / "train_000000.bin", std::span(tokens).first(50000));
+  spillway::write_shard(folder / "val_000000.bin", std::span(tokens).subspan(50000));
+}
+
+// A model of 2 layers that trains some hundred steps in a second.
+inline Arguments small_model(const std::filesystem::path& data) {
+  return {"--data.dir",        data.string(), "--model.layers",     "2",   "--model.width",           "64",
+          "--model.heads",     "2",           "--model.sequence",   "32",  "--train.tokens-per-step", "512",
+          "--train.val-every", "20",          "--train.val-tokens", "512", "--train.threads",         "1"};
+}
+
+inline Arguments operator+(Arguments left, const Arguments& right) {
+  left.insert(left.end(), right.begin(), right.end());
+  return left;
+}
+
+inline spillway::CheckpointReader newest(const std::filesystem::path& folder) {
+  return spillway::CheckpointReader(spillway::newest_checkpoint(folder).value());
+}
+
+}  // namespace runs
