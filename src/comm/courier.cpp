@@ -175,6 +175,7 @@ class Courier {
   void lose_hub() {
     drop_gateway();  // before the leader hears of it and writes to the mailbox again
     const std::string reason = fmt::format("hub {}: {}", config_.hub, hub_.reason());
+    hub_ = LineSocket();  // with whatever it had said and nobody has read
     if (greeted_ || !reported_lost_) {
       to_leader(HubLost{reason});
       log_warning("{}", reason);

@@ -288,9 +288,9 @@ void ScriptedHub::run(double seconds) {
 
 Hello ScriptedHub::await_hello(const std::string& name) { return expect<Hello>(name); }
 
-void ScriptedHub::send(const std::string& name, const Message& message) {
-  members_[name].send(encode(message));
-}
+void ScriptedHub::send(const std::string& name, const Message& message) { send_line(name, encode(message)); }
+
+void ScriptedHub::send_line(const std::string& name, const std::string& line) { members_[name].send(line); }
 
 void ScriptedHub::disconnect(const std::string& name) {
   members_[name].close("by the test");

@@ -74,6 +74,7 @@ class ScriptedHub {
   bool connected(const std::string& name) const;
   Hello await_hello(const std::string& name);
   void send(const std::string& name, const Message& message);
+  void send_line(const std::string& name, const std::string& line);
   void disconnect(const std::string& name);
   // Handles what has come for up to `seconds`.
   void run(double seconds);

@@ -235,6 +235,25 @@ TEST_CASE("a second site of one name is refused and ends") {
   CHECK(playground.leftovers() == "");
 }
 
+TEST_CASE("a hub that talks nonsense is left and tried again") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", 10);
+  hub.await_hello("a");
+  const std::string nonsense = GENERATE(as<std::string>{}, "nonsense", R"({"type":"stop"})",
+                                        R"({"type":"stopped","epoch":1})");  // a member's message
+  // What follows the nonsense must not be obeyed: the member would end.
+  hub.send_line("a", nonsense + "\n" + encode(Refuse{65, "not to be read"}));
+  CHECK(eventually(5, [&] {
+    hub.run(0.02);
+    return !hub.connected("a");
+  }));
+  hub.await_hello("a");
+  CHECK(a.running());
+  dismiss(hub, "a", a);
+  CHECK(playground.leftovers() == "");
+}
+
 // Not part of a normal run: ./test_fault "[soak]".
 TEST_CASE("epochs form and end many times", "[.][soak]") {
   Playground playground;
