@@ -19,6 +19,16 @@ GptSpec spec_of(int head_dim, bool scalars) {
   return spec;
 }
 
+// A tenth of the learning rates: a model as small as this one jumps about at the usual ones, and then rounding decides
+// where it lands.
+OptimConfig gentle() {
+  OptimConfig config;
+  for (double* rate : {&config.muon_lr, &config.embedding_lr, &config.unembedding_lr, &config.lambda_r_lr,
+                       &config.lambda_0_lr})
+    *rate *= 0.1;
+  return config;
+}
+
 // Model, optimizer and their state on one device.
 template <class Dev>
 struct Trainer {
@@ -35,7 +45,7 @@ struct Trainer {
         layout(make_layout(spec)),
         parameters(device, layout, true),
         model(device, spec, micro_batch, Purpose::train),
-        optimizer(device, layout, OptimConfig{}, 1000),
+        optimizer(device, layout, gentle(), 1000),
         arena(device, "totals") {
     arena.reserve(loss_total, 1);
     arena.reserve(gate_total, 1);
@@ -111,12 +121,11 @@ TEST_CASE("training on CUDA follows training on the CPU", "[model]") {
   Trainer<Cpu> reference(cpu, spec, 4, weights);
   Trainer<Cuda> tested(gpu(), spec, 4, weights);
   double first = 0, last = 0;
-  // Few steps: a model this small soon memorizes its data, and from there on rounding decides where it jumps.
-  for (int it = 0; it < 8; ++it) {
-    const Sample sample = random_sample(spec, 4, spec.sequence, 100);
+  for (int it = 0; it < 12; ++it) {
+    const Sample sample = random_sample(spec, 4, spec.sequence, 100 + static_cast<std::uint64_t>(it) % 2);
     const double expected = reference.pass(sample, false), actual = tested.pass(sample, false);
     INFO("step " << it << ": CPU " << expected << ", CUDA " << actual);
-    CHECK(std::abs(actual - expected) < 0.03);
+    CHECK(std::abs(actual - expected) < 0.02);
     CHECK(reference.step(it).applied);
     CHECK(tested.step(it).applied);
     (it == 0 ? first : last) = actual;
