@@ -9,7 +9,7 @@
 #include "core/error.hpp"
 #include "train/bench.hpp"
 #ifdef SPILLWAY_HAVE_CUDA
-#include "kernels/cuda/device.hpp"
+#include "train/gpu.hpp"
 #endif
 #include "kernels/cpu/device.hpp"
 
@@ -151,10 +151,7 @@ void measure_on(const Config& config, const Options& options, Report& report) {
   }
 #ifdef SPILLWAY_HAVE_CUDA
   if (config.train.device == "cuda") {
-    if (Cuda::count() == 0)
-      fail(ExitCode::usage, "train.device = cuda: this machine has no usable NVIDIA GPU (no device or no driver)");
-    Cuda device(0);
-    device.deterministic = config.train.deterministic;
+    Cuda device = open_gpu(config.train, 0);
     if (device.model_name().find("H100") != std::string::npos ||
         device.model_name().find("H200") != std::string::npos)
       report.peak_flop_per_s = kH100FlopPerS;
@@ -177,7 +174,10 @@ int run_bench(const Arguments& arguments) {
   spec.options.add_options()("ops", po::bool_switch(&options.ops), "time every op")(
       "json", po::bool_switch(&options.json), "print JSON")(
       "steps", po::value(&options.steps)->default_value(options.steps), "optimizer steps to time");
-  spec.aliases = {{"device", "train.device"}, {"micro-batch", "train.micro-batch"}, {"depth", "model.depth"}};
+  spec.aliases = {{"device", "train.device"},
+                  {"micro-batch", "train.micro-batch"},
+                  {"depth", "model.depth"},
+                  {"attention", "train.attention"}};
   spec.sections = {"model", "train"};
   const auto config = parse(spec, arguments);
   if (!config) return 0;

@@ -140,6 +140,8 @@ const std::vector<Key>& keys() {
                    "real time to wait for the federation's last merge when suspending"),
       key("train.deterministic", &C::train, &TrainConfig::deterministic,
           "bit-identical repeats on CUDA: on or off"),
+      key("train.attention", &C::train, &TrainConfig::attention,
+          "attention on CUDA: own, cudnn, or auto, the faster of the two"),
       key("optim.muon-lr", &C::optim, &OptimConfig::muon_lr, "learning rate of Muon (block matrices)"),
       key("optim.embedding-lr", &C::optim, &OptimConfig::embedding_lr, "AdamW, wte, at width 768"),
       key("optim.unembedding-lr", &C::optim, &OptimConfig::unembedding_lr, "AdamW, lm_head, at width 768"),

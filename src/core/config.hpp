@@ -37,7 +37,8 @@ struct TrainConfig {
   std::string resume = "auto";      // auto | never | a checkpoint file
   std::int64_t stop_after = 0;      // suspend after this many steps of this process; 0: no limit
   double suspend_deadline_s = 30;           // real seconds to wait for the federation's last merge when suspending
-  bool deterministic = false;       // CUDA: ordered reductions
+  bool deterministic = false;       // CUDA: the same bits in every run, at some cost in speed
+  std::string attention = "auto";   // CUDA: own | cudnn | auto, the faster of the two
 };
 
 struct OptimConfig {

@@ -12,6 +12,7 @@
 #include "model/init.hpp"
 #include "optim/optimizer.hpp"
 #include "train/bench.hpp"
+#include "train/rehearsal.hpp"
 #include "train/stopwatch.hpp"
 
 namespace spillway::bench_detail {
@@ -39,7 +40,7 @@ class StepBench {
       tokens_[i] = static_cast<std::int32_t>(uniform01(config.seed, 9, i) * static_cast<float>(spec.vocab));
     std::vector<float> initial(static_cast<std::size_t>(layout_.total));
     initialize_parameters(initial, layout_, config.seed);
-    rehearse(initial);
+    rehearse(device_, parameters_, model_, initial, micro_batch);
     parameters_.load(initial);
   }
 
@@ -77,16 +78,6 @@ class StepBench {
   std::vector<double> forward_backward_s, gradient_norm_s, optimizer_s;
 
  private:
-  // One micro-batch with noisy weights. Initial projections and so most gradients are zero, and GEMMs of zeros are faster
-  // than others: plans must not be chosen by them.
-  void rehearse(std::vector<float> weights) {
-    for (std::size_t i = 0; i < weights.size(); ++i)
-      weights[i] += 0.05f * (uniform01(3, 0, i & 0xffff) - 0.5f);
-    parameters_.load(weights);
-    model_.forward_backward(parameters_.weights(), {tokens_.data(), tokens_.data(), micro_batch_, sequence_},
-                            parameters_.gradients(), loss_total_, 1.0f, false);
-  }
-
   Dev& device_;
   int micro_batch_, sequence_;
   std::int64_t tokens_per_step_;

@@ -2,11 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <sstream>
 
 #include "core/error.hpp"
 #include "model/gpt.hpp"
 #include "model/init.hpp"
 #include "optim/optimizer.hpp"
+#ifdef SPILLWAY_HAVE_CUDA
+#include "comm/nccl.hpp"
+#include "core/log.hpp"
+#include "train/gpu.hpp"
+#include "train/rehearsal.hpp"
+#endif
 
 namespace spillway {
 namespace {
@@ -35,6 +42,43 @@ BatchPlan plan_batches(const TrainConfig& config, int sequence, int ranks) {
   return plan;
 }
 
+// How a device averages its gradients over the site, and what it does before the first step.
+template <class Dev>
+class Backend;
+
+template <>
+class Backend<Cpu> {
+ public:
+  Backend(Cpu&, SiteComm& site) : site_(site) {}
+  void average(float* values, std::int64_t count) {
+    site_.average(std::span(values, static_cast<std::size_t>(count)));
+  }
+  void start(Parameters<Cpu>&, Gpt<Cpu>&, const std::vector<float>&, int) {}
+
+ private:
+  SiteComm& site_;
+};
+
+#ifdef SPILLWAY_HAVE_CUDA
+template <>
+class Backend<Cuda> {
+ public:
+  Backend(Cuda& device, SiteComm& site) : device_(device), average_(site, device.stream()) {}
+  void average(float* values, std::int64_t count) { average_.average(values, count); }
+  // Chooses GEMM and attention plans, and logs them once.
+  void start(Parameters<Cuda>& parameters, Gpt<Cuda>& model, const std::vector<float>& initial,
+             int micro_batch) {
+    rehearse(device_, parameters, model, initial, micro_batch);
+    std::istringstream plans(device_.describe_plans());
+    for (std::string line; std::getline(plans, line);) log_info("{}", line);
+  }
+
+ private:
+  Cuda& device_;
+  GpuAverage average_;
+};
+#endif
+
 template <class Dev>
 class DeviceEngine final : public Engine {
  public:
@@ -46,6 +90,7 @@ class DeviceEngine final : public Engine {
         site_(site),
         plan_(plan_batches(config.train, spec.sequence, site.size())),
         device_(std::move(device)),
+        backend_(device_, site),
         parameters_(device_, layout, true),
         model_(device_, spec, plan_.micro_batch, Purpose::train),
         optimizer_(device_, layout, config.optim, config.train.steps),
@@ -55,6 +100,7 @@ class DeviceEngine final : public Engine {
     totals_.allocate();
     std::vector<float> initial(static_cast<std::size_t>(layout.total));
     initialize_parameters(initial, layout, config.train.seed);
+    backend_.start(parameters_, model_, initial, plan_.micro_batch);
     parameters_.load(initial);
     const auto rows = static_cast<std::size_t>(plan_.micro_batch) * static_cast<std::size_t>(spec.sequence);
     tokens_.resize(rows);
@@ -70,7 +116,7 @@ class DeviceEngine final : public Engine {
       model_.forward_backward(parameters_.weights(), batch(plan_.micro_batch), parameters_.gradients(),
                               loss_total_, scale, done > 0);
     }
-    site_.average(std::span(parameters_.gradients(), static_cast<std::size_t>(parameters_.total())));
+    backend_.average(parameters_.gradients(), parameters_.total());
     sum_of_squares(device_, gate_total_, parameters_.gradients(), parameters_.total(), false);
     const StepResult result = optimizer_.step(parameters_.master(), parameters_.compute_copy(),
                                               parameters_.gradients(), global_step, gate_total_);
@@ -143,6 +189,7 @@ class DeviceEngine final : public Engine {
   SiteComm& site_;
   BatchPlan plan_;
   Dev device_;
+  Backend<Dev> backend_;
   Parameters<Dev> parameters_;
   Gpt<Dev> model_;
   Optimizer<Dev> optimizer_;
@@ -157,7 +204,12 @@ std::unique_ptr<Engine> make_engine(const Config& config, const GptSpec& spec, c
                                     const Loader& loader, SiteComm& site) {
   if (config.train.device == "cpu")
     return std::make_unique<DeviceEngine<Cpu>>(config, spec, layout, loader, site, Cpu(config.train.threads));
-  fail(ExitCode::usage, "train.device = {}: this build has the device cpu only", config.train.device);
+#ifdef SPILLWAY_HAVE_CUDA
+  if (config.train.device == "cuda")
+    return std::make_unique<DeviceEngine<Cuda>>(config, spec, layout, loader, site,
+                                                open_gpu(config.train, site.rank()));
+#endif
+  fail(ExitCode::usage, "train.device = {}: this build has no such device", config.train.device);
 }
 
 }  // namespace spillway

@@ -1,0 +1,14 @@
+// The GPU that the section [train] asks for.
+#pragma once
+
+#include "core/config.hpp"
+#include "kernels/cuda/device.hpp"
+
+namespace spillway {
+
+// GPU rank mod (GPUs that this process sees): ranks of one machine are neighbours, and where the batch system shows each
+// rank its own GPU only, that one is taken. Applies train.deterministic and train.attention.
+// Throws Error(usage) where there is no usable GPU, or for an attention that is unknown or was not built.
+Cuda open_gpu(const TrainConfig& config, int rank);
+
+}  // namespace spillway
