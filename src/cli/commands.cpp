@@ -15,6 +15,9 @@ const std::vector<Command>& commands() {
       {"gateway", "one epoch of the inter-site communicator; started by the courier", true, run_gateway},
       {"bench", "training speed of this machine", false, run_bench},
       {"inspect", "what a checkpoint holds", false, run_inspect},
+      {"verify", "whether checkpoints are whole: checksums and completeness", false, run_verify},
+      {"diff", "how two checkpoints differ", false, run_diff},
+      {"ls", "the checkpoints of a run, and which job made what", false, run_ls},
       {"windows", "the windows of a signal", false, run_windows},
   };
   return table;

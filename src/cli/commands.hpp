@@ -10,12 +10,15 @@ using Arguments = std::vector<std::string>;
 
 int run_courier(const Arguments& arguments);
 int run_gateway(const Arguments& arguments);
+int run_diff(const Arguments& arguments);
 int run_hub(const Arguments& arguments);
 int run_inspect(const Arguments& arguments);
 int run_local(const Arguments& arguments);
+int run_ls(const Arguments& arguments);
 int run_tokenize(const Arguments& arguments);
 int run_train(const Arguments& arguments);
 int run_vault(const Arguments& arguments);
+int run_verify(const Arguments& arguments);
 int run_bench(const Arguments& arguments);
 int run_windows(const Arguments& arguments);
 

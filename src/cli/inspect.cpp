@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
+#include "cli/json_text.hpp"
 #include "cli/options.hpp"
 #include "core/error.hpp"
 #include "report/sparkline.hpp"
@@ -25,13 +26,6 @@ constexpr int kSparklineWidth = 60;
 double number(const json& value) {
   return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
 }
-
-// "–" for what is not known.
-std::string cell(const json& value, fmt::string_view format) {
-  return value.is_number() ? fmt::format(fmt::runtime(format), value.get<double>()) : "–";
-}
-
-std::string text_of(const json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
 std::string bytes_text(double bytes) {
   return bytes < 1e9 ? fmt::format("{:.1f} MiB", bytes / (1 << 20))

@@ -27,8 +27,9 @@ std::int64_t number_of(const std::filesystem::path& file) {
   return number;
 }
 
-// Newest first.
-std::vector<std::filesystem::path> list(const std::filesystem::path& folder) {
+}  // namespace
+
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> files;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error))
@@ -37,8 +38,6 @@ std::vector<std::filesystem::path> list(const std::filesystem::path& folder) {
             [](const auto& a, const auto& b) { return number_of(a) > number_of(b); });
   return files;
 }
-
-}  // namespace
 
 CheckpointFolder::CheckpointFolder(std::filesystem::path folder) : folder_(std::move(folder)) {
   std::error_code error;
@@ -60,7 +59,7 @@ CheckpointFolder::CheckpointFolder(std::filesystem::path folder) : folder_(std::
 CheckpointFolder::~CheckpointFolder() { close(lock_); }
 
 std::filesystem::path CheckpointFolder::next_file() const {
-  const auto files = list(folder_);
+  const auto files = list_checkpoints(folder_);
   return folder_ / fmt::format("checkpoint_{:08}.h5", files.empty() ? 1 : number_of(files.front()) + 1);
 }
 
@@ -72,13 +71,13 @@ void CheckpointFolder::completed(const std::filesystem::path& file, int keep) {
   std::filesystem::create_symlink(file.filename(), fresh, error);
   if (!error) std::filesystem::rename(fresh, link, error);
   if (error) log_warning("{}: cannot be updated: {}", link.string(), error.message());
-  const auto files = list(folder_);
+  const auto files = list_checkpoints(folder_);
   for (std::size_t i = static_cast<std::size_t>(std::max(keep, 1)); i < files.size(); ++i)
     std::filesystem::remove(files[i], error);
 }
 
 std::optional<CheckpointReader> CheckpointFolder::newest_valid() const {
-  const auto files = list(folder_);
+  const auto files = list_checkpoints(folder_);
   for (const auto& file : files) {
     try {
       CheckpointReader reader(file);
@@ -95,7 +94,7 @@ std::optional<CheckpointReader> CheckpointFolder::newest_valid() const {
 }
 
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder) {
-  const auto files = list(folder);
+  const auto files = list_checkpoints(folder);
   if (files.empty()) return std::nullopt;
   return files.front();
 }

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
-#include <string>
+#include <vector>
 
 #include "io/checkpoint.hpp"
 
@@ -31,6 +31,9 @@ class CheckpointFolder {
   std::filesystem::path folder_;
   int lock_ = -1;
 };
+
+// The checkpoints of a folder by name, newest first, without looking inside. None where there is no such folder.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
 
 // The newest checkpoint of a folder by name, without looking inside; for reading while a run writes.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);
