@@ -1,6 +1,6 @@
 // The whole model and its optimizers: the CUDA instantiation against the CPU's.
 #include "optim/optimizer.hpp"
-#include "tests/gpu/support.hpp"
+#include "tests/kernels/support.hpp"
 #include "tests/model/support.hpp"
 
 using namespace spillway;
@@ -92,9 +92,9 @@ TEST_CASE("loss and gradients of the model: CUDA against CPU", "[model]") {
   const std::vector<float> weights = random_parameters(make_layout(spec), 5);
   const Sample sample = random_sample(spec, 3, spec.sequence, 6);
   Cpu cpu;
-  gpu().attention = AttentionChoice::own;
+  device().attention = AttentionChoice::own;
   Trainer<Cpu> reference(cpu, spec, 3, weights);
-  Trainer<Cuda> tested(gpu(), spec, 3, weights);
+  Trainer<Cuda> tested(device(), spec, 3, weights);
   for (const bool accumulate : {false, true}) {
     const double expected = reference.pass(sample, accumulate), actual = tested.pass(sample, accumulate);
     CHECK(actual == Approx(expected).epsilon(1e-2));
@@ -117,9 +117,9 @@ TEST_CASE("training on CUDA follows training on the CPU", "[model]") {
   std::vector<float> weights(static_cast<std::size_t>(make_layout(spec).total));
   initialize_parameters(weights, make_layout(spec), 3);
   Cpu cpu;
-  gpu().attention = AttentionChoice::own;
+  device().attention = AttentionChoice::own;
   Trainer<Cpu> reference(cpu, spec, 4, weights);
-  Trainer<Cuda> tested(gpu(), spec, 4, weights);
+  Trainer<Cuda> tested(device(), spec, 4, weights);
   double first = 0, last = 0;
   for (int it = 0; it < 12; ++it) {
     const Sample sample = random_sample(spec, 4, spec.sequence, 100 + static_cast<std::uint64_t>(it) % 2);
@@ -152,11 +152,11 @@ TEST_CASE("two deterministic runs give the same bits", "[model]") {
 
 TEST_CASE("a step with a non-finite gradient changes nothing on CUDA", "[model]") {
   const GptSpec spec = spec_of(32, true);
-  Trainer<Cuda> trainer(gpu(), spec, 2, random_parameters(make_layout(spec), 5));
+  Trainer<Cuda> trainer(device(), spec, 2, random_parameters(make_layout(spec), 5));
   trainer.pass(random_sample(spec, 2, spec.sequence, 1), false);
   const Vector before = trainer.weights();
   const float poison = std::numeric_limits<float>::quiet_NaN();
-  gpu().copy_from_host(trainer.parameters.gradients() + trainer.layout.total / 2, &poison, sizeof poison);
+  device().copy_from_host(trainer.parameters.gradients() + trainer.layout.total / 2, &poison, sizeof poison);
   CHECK_FALSE(trainer.step(0).applied);
   CHECK(trainer.weights() == before);
 }

@@ -36,8 +36,9 @@ inline double norm_of(const Vector& a) {
   return std::sqrt(squares);
 }
 
-// Polar Express of one matrix with rows ≤ cols.
-inline Vector orthogonalize(Vector X, int rows, int cols) {
+// Polar Express of one matrix with rows ≤ cols. in_bf16: every product is rounded, as on a device that iterates in bf16.
+inline Vector orthogonalize(Vector X, int rows, int cols, bool in_bf16) {
+  const auto kept = [in_bf16](double value) { return in_bf16 ? rounded(value) : value; };
   constexpr std::array<std::array<double, 3>, 5> coefficients = {
       {{8.156554524902461, -22.48329292557795, 15.878769915207462},
        {4.042929935166739, -2.808917465908714, 0.5000178451051316},
@@ -46,11 +47,11 @@ inline Vector orthogonalize(Vector X, int rows, int cols) {
        {2.3465413258596377, -1.7097828382687081, 0.42323551169305323}}};
   for (const auto& [a, b, c] : coefficients) {
     Vector A = product(X, X, rows, rows, cols, true);
-    for (double& value : A) value = rounded(value);
+    for (double& value : A) value = kept(value);
     Vector B = product(A, A, rows, rows, rows, false);
-    for (std::size_t i = 0; i < B.size(); ++i) B[i] = rounded(c * B[i] + b * A[i]);
+    for (std::size_t i = 0; i < B.size(); ++i) B[i] = kept(c * B[i] + b * A[i]);
     Vector next = product(B, X, rows, cols, rows, false);
-    for (std::size_t i = 0; i < next.size(); ++i) next[i] = rounded(a * X[i] + next[i]);
+    for (std::size_t i = 0; i < next.size(); ++i) next[i] = kept(a * X[i] + next[i]);
     X = next;
   }
   return X;
@@ -58,7 +59,7 @@ inline Vector orthogonalize(Vector X, int rows, int cols) {
 
 // One matrix of muon_update; p, momentum and variance are updated.
 inline void muon_update(Vector& p, Vector& momentum, Vector& variance, const Vector& g, const MuonStep& step,
-                        int rows, int cols) {
+                        int rows, int cols, bool in_bf16) {
   const double mu = step.momentum;
   Vector X = zeros(std::int64_t{rows} * cols);
   for (std::size_t i = 0; i < X.size(); ++i) {
@@ -67,8 +68,8 @@ inline void muon_update(Vector& p, Vector& momentum, Vector& variance, const Vec
   }
   const double factor = 1 / (1.02 * norm_of(X) + 1e-6);
   for (double& value : X) value = rounded(value * factor);
-  X = rows > cols ? transpose(orthogonalize(transpose(X, rows, cols), cols, rows), cols, rows)
-                  : orthogonalize(X, rows, cols);
+  X = rows > cols ? transpose(orthogonalize(transpose(X, rows, cols), cols, rows, in_bf16), cols, rows)
+                  : orthogonalize(X, rows, cols, in_bf16);
 
   const bool per_row = rows >= cols;
   const int kept = per_row ? rows : cols, n = per_row ? cols : rows;

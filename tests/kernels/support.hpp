@@ -1,4 +1,5 @@
-// Device arrays that betray unwritten and overrun elements, random inputs, and the error measure of the op tests.
+// For the op tests, which are compiled twice: for the CPU (tests/kernels) and for CUDA (tests/gpu, with
+// SPILLWAY_TEST_CUDA). Device arrays that betray unwritten and overrun elements, random inputs, and the error measure of the op tests.
 #pragma once
 
 #include <cmath>
@@ -8,8 +9,10 @@
 #include <vector>
 
 #include "core/rng.hpp"
-#include "kernels/cuda/device.hpp"
 #include "kernels/ops.hpp"
+#ifdef SPILLWAY_TEST_CUDA
+#include "kernels/cuda/device.hpp"
+#endif
 #include "tests/catch.hpp"
 #include "tests/kernels/reference.hpp"
 
@@ -17,13 +20,21 @@ namespace spillway::test {
 
 using reference::Vector;
 
-inline constexpr double kBf16Tolerance = 1e-2;  // of ‖out − reference‖/‖reference‖
-inline constexpr double kFloatTolerance = 1e-5;
+inline constexpr double kFloatTolerance = 1e-5;  // of ‖out − reference‖/‖reference‖
 
-// One GPU for all tests of the process.
-inline Cuda& gpu() {
-  static Cuda device(0);
-  return device;
+#ifdef SPILLWAY_TEST_CUDA
+using Device = Cuda;
+inline constexpr double kTolerance = 1e-2;  // of what the device computes in bf16
+#else
+using Device = Cpu;
+inline constexpr double kTolerance = kFloatTolerance;
+#endif
+using act = Device::Activation;
+
+// One device for all tests of the process.
+inline Device& device() {
+  static Device instance(0);
+  return instance;
 }
 
 // Standard normal values. The same (seed, count) gives the same values.
@@ -51,29 +62,29 @@ inline double as_double(bf16 value) { return to_float(value); }
 inline double as_double(float value) { return value; }
 inline double as_double(std::int32_t value) { return value; }
 
-// `count` elements on the GPU between two guards. Poisoned with NaN (all bits set) until written.
+// `count` elements on the device between two guards. Poisoned with NaN (all bits set) until written.
 template <class T>
 class DeviceArray {
  public:
   explicit DeviceArray(std::int64_t count) : host_(static_cast<std::size_t>(count + 2 * kGuard)) {
     std::fill_n(reinterpret_cast<unsigned char*>(host_.data()), host_.size() * sizeof(T), 0xff);
-    memory_ = static_cast<T*>(gpu().allocate(host_.size() * sizeof(T)));
-    gpu().copy_from_host(memory_, host_.data(), host_.size() * sizeof(T));
+    memory_ = static_cast<T*>(device().allocate(host_.size() * sizeof(T)));
+    device().copy_from_host(memory_, host_.data(), host_.size() * sizeof(T));
   }
-  // Rounds `values` to T; from then on values() is what the GPU has.
+  // Rounds `values` to T; from then on values() is what the device has.
   template <class U>
   explicit DeviceArray(const std::vector<U>& values) : DeviceArray(static_cast<std::int64_t>(values.size())) {
     for (std::size_t i = 0; i < values.size(); ++i) host_[kGuard + i] = rounded_to<T>(values[i]);
-    gpu().copy_from_host(memory_, host_.data(), host_.size() * sizeof(T));
+    device().copy_from_host(memory_, host_.data(), host_.size() * sizeof(T));
   }
-  ~DeviceArray() { gpu().release(memory_); }
+  ~DeviceArray() { device().release(memory_); }
   DeviceArray(const DeviceArray&) = delete;
   DeviceArray& operator=(const DeviceArray&) = delete;
 
   T* data() { return memory_ + kGuard; }
-  // What the GPU holds now. Fails the test if a guard was touched.
+  // What the device holds now. Fails the test if a guard was touched.
   Vector values() {
-    gpu().copy_to_host(host_.data(), memory_, host_.size() * sizeof(T));
+    device().copy_to_host(host_.data(), memory_, host_.size() * sizeof(T));
     const auto* bytes = reinterpret_cast<const unsigned char*>(host_.data());
     const std::size_t guard = kGuard * sizeof(T), end = host_.size() * sizeof(T);
     bool intact = true;

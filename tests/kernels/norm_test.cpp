@@ -1,6 +1,6 @@
 // Norms, embedding, RoPE with QK norm.
 #include "model/rope.hpp"
-#include "tests/gpu/support.hpp"
+#include "tests/kernels/support.hpp"
 
 using namespace spillway;
 using namespace spillway::test;
@@ -10,19 +10,19 @@ TEST_CASE("mix and norm, forward") {
   const int C = GENERATE(8, 96, 320, 768, 1280, 2048, 4096);
   const bool mixed = GENERATE(true, false);
   INFO("rows " << rows << " C " << C << " mixed " << mixed);
-  DeviceArray<bf16> x(random(1, rows * C, 2)), x0(random(2, rows * C)), h(rows * C);
+  DeviceArray<act> x(random(1, rows * C, 2)), x0(random(2, rows * C)), h(rows * C);
   DeviceArray<float> rstd(rows), lambdas(Vector{1.25, -0.5});
   Vector stream = x.values();
   const Vector first = x0.values();
-  mix_norm_forward(gpu(), h.data(), rstd.data(), x.data(), x0.data(), mixed ? lambdas.data() : nullptr,
+  mix_norm_forward(device(), h.data(), rstd.data(), x.data(), x0.data(), mixed ? lambdas.data() : nullptr,
                    mixed ? lambdas.data() + 1 : nullptr, rows, C);
   if (mixed)
     for (std::size_t i = 0; i < stream.size(); ++i)
-      stream[i] = as_double(rounded_to<bf16>(1.25 * stream[i] - 0.5 * first[i]));
+      stream[i] = as_double(rounded_to<act>(1.25 * stream[i] - 0.5 * first[i]));
   Vector expected, expected_rstd;
   reference::rms_norm(expected, expected_rstd, stream, rows, C);
   CHECK(relative_error(x.values(), stream) < 1e-4);  // ties of the rounding may fall either way
-  CHECK(relative_error(h.values(), expected) < kBf16Tolerance);
+  CHECK(relative_error(h.values(), expected) < kTolerance);
   CHECK(relative_error(rstd.values(), expected_rstd) < 1e-4);
 }
 
@@ -33,16 +33,16 @@ TEST_CASE("mix and norm, backward") {
   INFO("rows " << rows << " C " << C << " mixed " << mixed);
   const double lambda_r = 1.25, lambda_0 = -0.5;
   const std::int64_t n = std::int64_t{rows} * C;
-  DeviceArray<bf16> dx(random(1, n)), dx0(random(2, n)), dh(random(3, n)), x0(random(4, n));
+  DeviceArray<act> dx(random(1, n)), dx0(random(2, n)), dh(random(3, n)), x0(random(4, n));
   const Vector mixed_stream = random(5, n, 3);
   Vector normed, rstd_values;
   reference::rms_norm(normed, rstd_values, mixed_stream, rows, C);
-  DeviceArray<bf16> h(normed);
+  DeviceArray<act> h(normed);
   DeviceArray<float> rstd(rstd_values), lambdas(Vector{lambda_r, lambda_0}), dlambdas(Vector{10.0, 20.0});
   DeviceArray<float> workspace(mix_norm_workspace(rows));
   const Vector old_dx = dx.values(), old_dx0 = dx0.values(), first = x0.values(), rounded_h = h.values();
   const Vector through = reference::rms_norm_backward(dh.values(), rounded_h, rstd.values(), rows, C);
-  mix_norm_backward(gpu(), dx.data(), mixed ? dx0.data() : nullptr, mixed ? dlambdas.data() : nullptr,
+  mix_norm_backward(device(), dx.data(), mixed ? dx0.data() : nullptr, mixed ? dlambdas.data() : nullptr,
                     mixed ? dlambdas.data() + 1 : nullptr, dh.data(), h.data(), rstd.data(), x0.data(),
                     mixed ? lambdas.data() : nullptr, mixed ? lambdas.data() + 1 : nullptr, workspace.data(),
                     rows, C);
@@ -57,8 +57,8 @@ TEST_CASE("mix and norm, backward") {
     expected_dx[i] = mixed ? lambda_r * g : g;
     if (mixed) expected_dx0[i] += lambda_0 * g;
   }
-  CHECK(relative_error(dx.values(), expected_dx) < kBf16Tolerance);
-  CHECK(relative_error(dx0.values(), expected_dx0) < kBf16Tolerance);
+  CHECK(relative_error(dx.values(), expected_dx) < kTolerance);
+  CHECK(relative_error(dx0.values(), expected_dx0) < kTolerance);
   const Vector gradients = dlambdas.values();
   // Sums of terms that cancel: the error is measured against the size of the terms.
   const double tolerance = 1e-5 * std::sqrt(scale) * 3 + 1e-5 * 20;
@@ -74,17 +74,17 @@ TEST_CASE("embedding and norm") {
   INFO("rows " << rows << " C " << C << " V " << V);
   const reference::Tokens token_values = random_tokens(1, rows, V);
   DeviceArray<std::int32_t> tokens(token_values);
-  DeviceArray<bf16> wte(random(2, std::int64_t{V} * C)), x(std::int64_t{rows} * C),
+  DeviceArray<act> wte(random(2, std::int64_t{V} * C)), x(std::int64_t{rows} * C),
       dx(random(3, std::int64_t{rows} * C));
   DeviceArray<float> rstd(rows), dwte(random(4, std::int64_t{V} * C));
-  embedding_norm_forward(gpu(), x.data(), rstd.data(), tokens.data(), wte.data(), rows, C);
+  embedding_norm_forward(device(), x.data(), rstd.data(), tokens.data(), wte.data(), rows, C);
   Vector expected, expected_rstd, expected_dwte = dwte.values();
   reference::embedding_norm_forward(expected, expected_rstd, token_values, wte.values(), C);
-  CHECK(relative_error(x.values(), expected) < kBf16Tolerance);
+  CHECK(relative_error(x.values(), expected) < kTolerance);
   CHECK(relative_error(rstd.values(), expected_rstd) < kFloatTolerance);
 
   reference::embedding_norm_backward(expected_dwte, dx.values(), x.values(), rstd.values(), token_values, C);
-  embedding_norm_backward(gpu(), dwte.data(), dx.data(), x.data(), rstd.data(), tokens.data(), rows, C, V);
+  embedding_norm_backward(device(), dwte.data(), dx.data(), x.data(), rstd.data(), tokens.data(), rows, C, V);
   CHECK(relative_error(dwte.values(), expected_dwte) < kFloatTolerance);
 }
 
@@ -94,16 +94,17 @@ TEST_CASE("RoPE and QK norm") {
   const std::int64_t n = std::int64_t{B} * T * 3 * H * D;
   const RopeTables tables = rope_tables(T, D);
   DeviceArray<float> cosine(tables.cosine), sine(tables.sine), rstd(std::int64_t{B} * T * 2 * H);
-  DeviceArray<bf16> qkv(random(1, n, 3)), dqkv(random(2, n));
+  DeviceArray<act> qkv(random(1, n, 3)), dqkv(random(2, n));
   Vector expected = qkv.values(), expected_rstd;
-  rope_qk_norm_forward(gpu(), qkv.data(), rstd.data(), cosine.data(), sine.data(), B, T, H, D);
+  rope_qk_norm_forward(device(), qkv.data(), rstd.data(), cosine.data(), sine.data(), B, T, H, D);
   reference::rope_qk_norm_forward(expected, expected_rstd, cosine.values(), sine.values(), B, T, H, D);
-  CHECK(relative_error(qkv.values(), expected) < kBf16Tolerance);
+  CHECK(relative_error(qkv.values(), expected) < kTolerance);
   CHECK(relative_error(rstd.values(), expected_rstd) < kFloatTolerance);
 
   Vector gradient = dqkv.values();
   reference::rope_qk_norm_backward(gradient, qkv.values(), rstd.values(), cosine.values(), sine.values(), B,
                                    T, H, D);
-  rope_qk_norm_backward(gpu(), dqkv.data(), qkv.data(), rstd.data(), cosine.data(), sine.data(), B, T, H, D);
-  CHECK(relative_error(dqkv.values(), gradient) < kBf16Tolerance);
+  rope_qk_norm_backward(device(), dqkv.data(), qkv.data(), rstd.data(), cosine.data(), sine.data(), B, T, H,
+                        D);
+  CHECK(relative_error(dqkv.values(), gradient) < kTolerance);
 }
