@@ -1,0 +1,196 @@
+// The whole federation as processes on this machine: hub, vault and sites, with members killed.
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+
+#include "core/clock.hpp"
+#include "core/process.hpp"
+#include "tests/catch.hpp"
+#include "tests/temporary_folder.hpp"
+#include "tests/train/runs.hpp"
+#include "train/journal.hpp"
+
+using namespace spillway;
+using runs::operator+;
+
+namespace {
+
+// A hub on a port of its own and the sites' configuration.
+class Federation {
+ public:
+  explicit Federation(std::int64_t steps) {
+    runs::write_data(folder_.path() / "data");
+    // Tests run side by side: ports from the process's number.
+    const int base = 20000 + static_cast<int>(getpid() % 60) * 500;
+    arguments_ = runs::Arguments{"--train.steps",
+                                 std::to_string(steps),
+                                 "--run.dir",
+                                 run().string(),
+                                 "--federation.hub",
+                                 "127.0.0.1:" + std::to_string(base),
+                                 "--federation.port-min",
+                                 std::to_string(base + 10),
+                                 "--federation.port-count",
+                                 "480",
+                                 "--federation.round-length",
+                                 "1s",
+                                 "--federation.lease-steps",
+                                 "20",
+                                 "--federation.lost-after",
+                                 "3s",
+                                 "--train.suspend-deadline",
+                                 "20s",
+                                 "--train.log-every",
+                                 "0",
+                                 "--train.checkpoint-every",
+                                 "2s"} +
+                 runs::small_model(folder_.path() / "data");
+  }
+
+  Process start_hub() const {
+    return Process(runs::command(0, runs::Arguments{"hub"} + arguments_, log("hub")));
+  }
+  Process start_site(const std::string& name, int ranks = 1, const runs::Arguments& extra = {}) const {
+    auto arguments = runs::Arguments{"train", "--site", name} + arguments_;
+    for (std::size_t i = 0; i + 1 < extra.size(); i += 2)
+      *(std::find(arguments.begin(), arguments.end(), extra[i]) + 1) = extra[i + 1];
+    return Process(runs::command(ranks, arguments, log(name)));
+  }
+
+  std::filesystem::path run() const { return folder_.path() / "run"; }
+  std::filesystem::path log(const std::string& name) const { return folder_.path() / (name + ".log"); }
+
+  std::vector<nlohmann::json> commits() const {
+    std::vector<nlohmann::json> result;
+    const auto file = run() / "hub" / "journal.jsonl";
+    if (!std::filesystem::exists(file)) return result;
+    for (const auto& entry : Journal::read(file))
+      if (entry.at("type") == "commit") result.push_back(entry);
+    return result;
+  }
+  // Waits for a commit with just these sites' work after the `known` first commits.
+  bool wait_for_commit(std::size_t known, const std::vector<std::string>& sites,
+                       double patience_s = 60) const {
+    for (const double end_s = monotonic_s() + patience_s; monotonic_s() < end_s; usleep(50000)) {
+      const auto all = commits();
+      for (std::size_t i = known; i < all.size(); ++i) {
+        std::vector<std::string> found;
+        for (const auto& [name, work] : all[i].at("members").items()) found.push_back(name);
+        if (found == sites) return true;
+      }
+    }
+    return false;
+  }
+  std::string logs() const {
+    std::string text;
+    for (const auto& entry : std::filesystem::directory_iterator(folder_.path()))
+      if (entry.path().extension() == ".log")
+        text += "== " + entry.path().string() + "\n" + runs::read_file(entry.path());
+    return text;
+  }
+  // Every block of [0, steps) in exactly one commit.
+  void require_every_block_once(std::int64_t steps) const {
+    std::vector<int> times(static_cast<std::size_t>(steps), 0);
+    for (const auto& entry : commits())
+      for (const auto& [name, work] : entry.at("members").items())
+        for (const auto& range : work.at("blocks"))
+          for (auto block = range.at(0).get<std::size_t>(); block < range.at(1).get<std::size_t>(); ++block)
+            ++times.at(block);
+    for (const int count : times) REQUIRE(count == 1);
+  }
+
+ private:
+  TemporaryFolder folder_;
+  runs::Arguments arguments_;
+};
+
+// The processes below this one whose command line contains all the words.
+std::vector<pid_t> descendants(pid_t root, const std::string& word) {
+  std::vector<pid_t> family = {root}, found;
+  for (std::size_t i = 0; i < family.size(); ++i) {
+    std::ifstream children("/proc/" + std::to_string(family[i]) + "/task/" + std::to_string(family[i]) +
+                           "/children");
+    for (pid_t child = 0; children >> child;) family.push_back(child);
+    std::string command = runs::read_file("/proc/" + std::to_string(family[i]) + "/cmdline");
+    std::replace(command.begin(), command.end(), '\0', ' ');
+    if (family[i] != root && command.find(word) != std::string::npos) found.push_back(family[i]);
+  }
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("a killed leader costs its own round only, and its site comes back") {
+  constexpr std::int64_t steps = 6000;
+  const Federation federation(steps);
+  Process hub = federation.start_hub();
+  Process california = federation.start_site("california");
+  Process texas = federation.start_site("texas");
+  INFO(federation.logs());
+  REQUIRE(federation.wait_for_commit(0, {"california", "texas"}));
+
+  const auto leaders = descendants(california.pid(), "spillway train");
+  REQUIRE(leaders.size() == 1);
+  const std::size_t before = federation.commits().size();
+  REQUIRE(kill(leaders[0], SIGKILL) == 0);
+  REQUIRE(california.wait(30));
+  REQUIRE(federation.wait_for_commit(before, {"texas"}));
+  REQUIRE(texas.running());
+
+  const std::size_t alone = federation.commits().size();
+  california = federation.start_site("california");
+  REQUIRE(federation.wait_for_commit(alone, {"california", "texas"}));
+
+  // Planned end: both leave with their work merged.
+  california.signal(SIGUSR1);
+  texas.signal(SIGUSR1);
+  REQUIRE(california.wait(40));
+  REQUIRE(texas.wait(40));
+  CHECK(california.status() == 75);
+  CHECK(texas.status() == 75);
+  hub.signal(SIGTERM);
+  REQUIRE(hub.wait(20));
+}
+
+TEST_CASE("a run over two sites completes and counts every block once") {
+  constexpr std::int64_t steps = 400;
+  const Federation federation(steps);
+  Process hub = federation.start_hub();
+  Process california = federation.start_site("california", 2);
+  Process texas = federation.start_site("texas");
+  const bool done = california.wait(120) && texas.wait(60) && hub.wait(60);
+  INFO(federation.logs());
+  REQUIRE(done);
+  REQUIRE(california.status() == 0);
+  REQUIRE(texas.status() == 0);
+  REQUIRE(hub.status() == 0);
+  federation.require_every_block_once(steps);
+  const auto hash = [&](const std::string& site) {
+    return std::get<std::string>(runs::newest(federation.run() / site).attributes("/outer").at("hash"));
+  };
+  REQUIRE(hash("california") == hash("texas"));
+  REQUIRE(hash("vault") == hash("texas"));
+  REQUIRE(federation.commits().back().at("hash") == hash("texas"));
+}
+
+TEST_CASE("a second site of one name is refused") {
+  const Federation federation(100000);
+  Process hub = federation.start_hub();
+  Process first = federation.start_site("california");
+  REQUIRE(federation.wait_for_commit(0, {"california"}));
+  // On another machine: its checkpoints are in a folder of its own.
+  Process twin =
+      federation.start_site("california", 1, {"--run.dir", (federation.run() / "elsewhere").string()});
+  REQUIRE(twin.wait(30));
+  INFO(federation.logs());
+  REQUIRE(twin.status() == 64);
+  REQUIRE(federation.logs().find("a member of the name 'california' is connected already") !=
+          std::string::npos);
+  REQUIRE(first.running());
+  first.signal(SIGUSR1);
+  REQUIRE(first.wait(40));
+  hub.signal(SIGTERM);
+  REQUIRE(hub.wait(20));
+}
