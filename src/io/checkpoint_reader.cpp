@@ -58,7 +58,8 @@ void CheckpointReader::State::open() {
     fail(ExitCode::io, "{}: cannot be read: {}", name(), std::strerror(errno));
   if (H5Fis_hdf5(file.c_str()) <= 0)
     bad("not an HDF5 file: truncated at its beginning, or not a checkpoint at all");
-  const hid_t id = H5Fopen(file.c_str(), H5F_ACC_RDONLY, hdf5::file_access().get());
+  const Handle access_list = hdf5::file_access();
+  const hid_t id = H5Fopen(file.c_str(), H5F_ACC_RDONLY, access_list.get());
   if (id < 0) bad("cannot be opened as HDF5 (" + hdf5::last_error() + "): truncated or damaged");
   handle = Handle(id, H5Fclose);
 }

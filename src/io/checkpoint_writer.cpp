@@ -25,23 +25,30 @@ void fsync_path(const std::filesystem::path& path, int flags) {
   if (failed) fail(ExitCode::io, "{}: fsync: {}", path.string(), std::strerror(error));
 }
 
+// Fixed length, with the terminating zero.
+Handle text_type(const std::string& file, const std::string& text) {
+  Handle type(H5_CHECK(file, H5Tcopy(H5T_C_S1)), H5Tclose);
+  H5_CHECK(file, H5Tset_size(type.get(), text.size() + 1));
+  H5_CHECK(file, H5Tset_cset(type.get(), H5T_CSET_UTF8));
+  return type;
+}
+
 void write_attribute(const std::string& file, hid_t object, const std::string& name, const Attribute& value) {
   const Handle space(H5_CHECK(file, H5Screate(H5S_SCALAR)), H5Sclose);
-  const auto create = [&](hid_t type) {
-    return Handle(
-        H5_CHECK(file, H5Acreate2(object, name.c_str(), type, space.get(), H5P_DEFAULT, H5P_DEFAULT)),
+  const auto write = [&](hid_t stored, hid_t native, const void* data) {
+    const Handle attribute(
+        H5_CHECK(file, H5Acreate2(object, name.c_str(), stored, space.get(), H5P_DEFAULT, H5P_DEFAULT)),
         H5Aclose);
+    H5_CHECK(file, H5Awrite(attribute.get(), native, data));
   };
   if (const auto* integer = std::get_if<std::int64_t>(&value)) {
-    H5_CHECK(file, H5Awrite(create(H5T_STD_I64LE).get(), H5T_NATIVE_INT64, integer));
+    write(H5T_STD_I64LE, H5T_NATIVE_INT64, integer);
   } else if (const auto* real = std::get_if<double>(&value)) {
-    H5_CHECK(file, H5Awrite(create(H5T_IEEE_F64LE).get(), H5T_NATIVE_DOUBLE, real));
+    write(H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, real);
   } else {
     const auto& text = std::get<std::string>(value);
-    const Handle type(H5_CHECK(file, H5Tcopy(H5T_C_S1)), H5Tclose);
-    H5_CHECK(file, H5Tset_size(type.get(), text.size() + 1));
-    H5_CHECK(file, H5Tset_cset(type.get(), H5T_CSET_UTF8));
-    H5_CHECK(file, H5Awrite(create(type.get()).get(), type.get(), text.c_str()));
+    const Handle type = text_type(file, text);
+    write(type.get(), type.get(), text.c_str());
   }
 }
 
@@ -155,9 +162,7 @@ void CheckpointWriter::write(const std::string& path, const std::vector<std::int
 
 void CheckpointWriter::write(const std::string& path, const std::string& text) {
   const std::string name = state_->file.string();
-  const Handle type(H5_CHECK(name, H5Tcopy(H5T_C_S1)), H5Tclose);
-  H5_CHECK(name, H5Tset_size(type.get(), text.size() + 1));
-  H5_CHECK(name, H5Tset_cset(type.get(), H5T_CSET_UTF8));
+  const Handle type = text_type(name, text);
   // With the terminating zero, as it is stored.
   state_->checksums[path] =
       write_dataset(name, state_->handle.get(), path, {1}, type.get(), type.get(), text.c_str(),

@@ -62,6 +62,7 @@ std::optional<Contents> list_contents(hid_t file);
 }  // namespace spillway::hdf5
 
 // The identifier or status an HDF5 call returned; throws Error(io) naming file and call where it is negative.
+// Handles made within `call` would lose the reason: closing them clears HDF5's error stack.
 #define H5_CHECK(file, call)                                                         \
   [&] {                                                                              \
     const auto h5_result = (call);                                                   \
