@@ -73,7 +73,7 @@ int run_windows(const Arguments& arguments) {
   if (config->signal.file.empty())
     fail(ExitCode::usage, "--signal FILE is needed; see spillway windows --help");
 
-  const Signal signal = read_signal(config->signal.file, {config->signal.region, config->signal.timezone});
+  const Signal signal = read_signal(config->signal);
   for (const auto& gap : signal.gaps())
     log_warning("{}: no samples from {} to {}: counted as closed", config->signal.file,
                 format_utc(gap.start_unix_s), format_utc(gap.end_unix_s));

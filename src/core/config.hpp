@@ -64,7 +64,14 @@ struct SignalConfig {
   std::string file;
   std::string region;  // column or region name
   std::string format = "auto";
-  std::string timezone;  // for stamps without a zone
+  std::string timezone;              // for stamps without a zone; empty: what the format says
+  std::string column;                // of files with several for a region; empty: the format's first
+  std::string unit;                  // of the values; empty: what format or header say
+  std::string stamp = "auto";        // auto | start | end of the interval
+  std::string duplicates = "first";  // of several samples of one instant: first | last | mean | error
+  std::string ambiguous =
+      "first";  // an hour that the clock shows twice and the file has once: first | second
+  std::string date_order = "auto";  // auto | dmy | mdy
 };
 
 struct GateConfig {

@@ -136,7 +136,8 @@ void EnergyLedger::add(Phase phase, double joules, double from_unix_s, double to
     const Window* window = window_at_or_after(windows, cuts[i]);
     const bool inside = window != nullptr && cuts[i] >= window->open_unix_s;
     (inside ? inside_kwh_ : outside_kwh_) += kwh;
-    const auto intensity = signal != nullptr ? signal->value_at(cuts[i]) : std::nullopt;
+    const auto intensity =
+        signal != nullptr && signal->is_intensity() ? signal->value_at(cuts[i]) : std::nullopt;
     if (intensity)
       (inside ? inside_g_ : outside_g_) += kwh * *intensity;
     else
@@ -177,7 +178,7 @@ EnergyLedger EnergyLedger::from_map(const std::map<std::string, double>& values)
 
 std::optional<double> always_on_emissions_g(const Signal& signal, double start_unix_s, double energy_kwh,
                                             double power_w) {
-  if (power_w <= 0) return std::nullopt;
+  if (power_w <= 0 || !signal.is_intensity()) return std::nullopt;
   double left_s = energy_kwh * kJoulesPerKwh / power_w;
   double grams = 0;
   for (double now = start_unix_s; left_s > 0;) {

@@ -39,8 +39,8 @@ std::unique_ptr<EnergyMeter> make_meter(const SiteConfig& site, bool real_time,
 class EnergyLedger {
  public:
   // Adds energy that flowed evenly over [from, to), in simulated time, under the signal and the windows (in order,
-  // disjoint). signal may be null: then the intensity is unknown throughout. Unknown is never taken for zero: that
-  // energy is in unknown_kwh() and in no emissions.
+  // disjoint). signal may be null, or of prices or power: then the intensity is unknown throughout. Unknown is never
+  // taken for zero: that energy is in unknown_kwh() and in no emissions.
   void add(Phase phase, double joules, double from_unix_s, double to_unix_s, const Signal* signal,
            const std::vector<Window>& windows);
 

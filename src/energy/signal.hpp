@@ -1,10 +1,12 @@
 // A grid signal: a time series that a gate opens and closes on.
 #pragma once
 
-#include <filesystem>
+#include <cstddef>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "core/config.hpp"
 
 namespace spillway {
 
@@ -17,6 +19,7 @@ struct Signal {
   std::vector<double> times_unix_s;  // strictly increasing
   std::vector<double> values;        // as many, finite
   double step_s = 0;                 // the most frequent distance between two samples
+  std::vector<double> steps_s;       // of each sample, where the file says them and they differ; else empty
 
   // Nothing before the first sample, inside a gap, and after the end.
   std::optional<double> value_at(double unix_s) const;
@@ -25,6 +28,8 @@ struct Signal {
   double end_unix_s() const;
   // Until when the sample at `index` holds.
   double held_until(std::size_t index) const;
+  // Grams of CO2 per kWh: only then do values count as emissions.
+  bool is_intensity() const { return unit == "g/kWh"; }
 
   struct Gap {
     double start_unix_s, end_unix_s;
@@ -32,15 +37,9 @@ struct Signal {
   std::vector<Gap> gaps() const;
 };
 
-struct SignalOptions {
-  std::string region;    // column; may be empty where the file has one region only
-  std::string timezone;  // "UTC" for stamps without a zone; empty: such stamps are refused
-};
-
-// Reads a CSV with one column of instants, the first, and one column per region: ISO 8601 stamps with a zone, or without
-// one where options.timezone says UTC. Empty cells, "NaN" and "null" are missing samples. Throws Error(bad_data) naming
-// file, line, column and remedy.
-Signal read_signal(const std::filesystem::path& file, const SignalOptions& options);
+// Reads config.file in any format that `spillway signal formats` lists, and logs what was ambiguous. Throws Error(bad_data)
+// naming file, line, column and remedy; Error(usage) for options that do not exist.
+Signal read_signal(const SignalConfig& config);
 
 // The p-th percentile (0…100) of the samples, linear between ranks. Throws Error(usage) for another p.
 double percentile(const Signal& signal, double p);

@@ -38,9 +38,8 @@ class SiteJob {
  public:
   SiteJob(std::string name, const LocalSite& site, std::filesystem::path log)
       : name_(std::move(name)), site_(site), log_(std::move(log)) {
-    const SignalConfig& signal_config = site.config.signal;
-    if (signal_config.file.empty()) fail(ExitCode::usage, "site {}: signal.file is not set", name_);
-    signal_ = read_signal(signal_config.file, {signal_config.region, signal_config.timezone});
+    if (site.config.signal.file.empty()) fail(ExitCode::usage, "site {}: signal.file is not set", name_);
+    signal_ = read_signal(site.config.signal);
     windows_ =
         find_windows(signal_, make_thresholds(site.config.gate, signal_), site.config.gate.min_length_s);
   }

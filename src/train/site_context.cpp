@@ -9,7 +9,7 @@ namespace spillway {
 SiteContext::SiteContext(const Config& config, EnergyLedger ledger)
     : config_(config), clock_(make_clock(config.clock)), ledger_(ledger) {
   if (!config.signal.file.empty()) {
-    signal_ = read_signal(config.signal.file, {config.signal.region, config.signal.timezone});
+    signal_ = read_signal(config.signal);
     windows_ = find_windows(*signal_, make_thresholds(config.gate, *signal_), config.gate.min_length_s);
   }
   meter_ = make_meter(config.site, config.clock.mode == "real");

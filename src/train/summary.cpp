@@ -58,7 +58,7 @@ nlohmann::json smoothed_ends(std::vector<std::pair<std::int64_t, double>> points
 
 nlohmann::json baseline(const Config& config, double start_unix_s, double energy_kwh) {
   if (config.signal.file.empty()) return nullptr;
-  const Signal signal = read_signal(config.signal.file, {config.signal.region, config.signal.timezone});
+  const Signal signal = read_signal(config.signal);
   const auto grams =
       always_on_emissions_g(signal, start_unix_s, energy_kwh, config.site.train_power_w * config.site.pue);
   return grams ? nlohmann::json(*grams) : nlohmann::json(nullptr);

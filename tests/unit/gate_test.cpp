@@ -22,6 +22,13 @@ Signal minutes(const std::vector<double>& values) {
   return signal;
 }
 
+Signal read_region(const std::filesystem::path& file, const std::string& region) {
+  SignalConfig config;
+  config.file = file.string();
+  config.region = region;
+  return read_signal(config);
+}
+
 using Minutes = std::vector<std::pair<double, double>>;  // (opens, length)
 Minutes in_minutes(const std::vector<Window>& windows, double from_unix_s = 0) {
   Minutes result;
@@ -133,7 +140,7 @@ TEST_CASE("the study's trace has the published windows") {
       {"DE", {}}};
   for (const auto& [region, expected] : published) {
     INFO(region);
-    const Signal signal = read_signal(*path, {region, ""});
+    const Signal signal = read_region(*path, region);
     const auto windows = find_windows(signal, make_thresholds(below(100), signal), 0);
     CHECK(in_minutes(windows, *parse_utc("2026-01-11T17:00:00Z")) == expected);
   }
@@ -145,7 +152,7 @@ TEST_CASE("the demo's day has the promised shape") {
       {"california", {{40, 210}}}, {"texas", {{140, 200}, {730, 170}}}, {"south_australia", {{560, 270}}}};
   for (const auto& [region, expected] : promised) {
     INFO(region);
-    const Signal signal = read_signal(path, {region, ""});
+    const Signal signal = read_region(path, region);
     CHECK(signal.values.size() == 216);
     CHECK(in_minutes(find_windows(signal, {100, 100, 0}, 0), signal.start_unix_s()) == expected);
   }

@@ -5,6 +5,7 @@
 
 #include "core/process.hpp"
 #include "tests/catch.hpp"
+#include "tests/run_spillway.hpp"
 #include "tests/temporary_folder.hpp"
 
 using namespace spillway;
@@ -13,22 +14,9 @@ namespace {
 
 const std::string kDemoDay = SPILLWAY_SOURCE_DIR "/traces/demo_day.csv";
 
-struct Outcome {
-  int status;
-  std::string output;  // standard output and error
-};
-
 Outcome windows(std::vector<std::string> arguments) {
-  const TemporaryFolder folder;
-  ProcessOptions options;
-  options.arguments = {SPILLWAY_BINARY, "windows"};
-  options.arguments.insert(options.arguments.end(), arguments.begin(), arguments.end());
-  options.output_file = (folder.path() / "output").string();
-  Process process(options);
-  REQUIRE(process.wait(60));
-  std::stringstream text;
-  text << std::ifstream(options.output_file).rdbuf();
-  return {*process.status(), text.str()};
+  arguments.insert(arguments.begin(), "windows");
+  return run_spillway(arguments);
 }
 
 }  // namespace

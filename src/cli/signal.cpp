@@ -1,0 +1,213 @@
+// spillway signal: what a signal file says, and the same in the canonical layout.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iostream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cli/commands.hpp"
+#include "cli/options.hpp"
+#include "core/atomic_file.hpp"
+#include "core/error.hpp"
+#include "core/hash.hpp"
+#include "core/log.hpp"
+#include "core/time.hpp"
+#include "energy/formats.hpp"
+#include "energy/import.hpp"
+
+namespace po = boost::program_options;
+
+namespace spillway::cli {
+namespace {
+
+constexpr int kSparklineWidth = 72;
+
+// Mean of the signal in equal parts of its span, as bars from the least to the greatest; a blank where it is unknown.
+std::string sparkline(const Signal& signal) {
+  static constexpr const char* kBars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+  const double start = signal.start_unix_s(), width_s = (signal.end_unix_s() - start) / kSparklineWidth;
+  std::vector<double> sums(kSparklineWidth), counts(kSparklineWidth);
+  for (std::size_t i = 0; i < signal.values.size(); ++i) {
+    const auto first = static_cast<int>((signal.times_unix_s[i] - start) / width_s);
+    const auto last = static_cast<int>((signal.held_until(i) - start) / width_s);
+    for (int part = first; part < std::min(std::max(last, first + 1), kSparklineWidth); ++part) {
+      sums[static_cast<std::size_t>(part)] += signal.values[i];
+      counts[static_cast<std::size_t>(part)] += 1;
+    }
+  }
+  double least = std::numeric_limits<double>::infinity(), greatest = -least;
+  for (std::size_t part = 0; part < sums.size(); ++part) {
+    if (counts[part] == 0) continue;
+    sums[part] /= counts[part];
+    least = std::min(least, sums[part]);
+    greatest = std::max(greatest, sums[part]);
+  }
+  std::string text;
+  for (std::size_t part = 0; part < sums.size(); ++part) {
+    const double height = greatest > least ? (sums[part] - least) / (greatest - least) : 0;
+    text += counts[part] == 0 ? " " : kBars[static_cast<int>(height * 7.999)];
+  }
+  return text;
+}
+
+std::string brief_list(const std::vector<std::string>& names) {
+  const std::size_t most = 12;
+  const std::string text = fmt::format(
+      "{}", fmt::join(names.begin(),
+                      names.begin() + static_cast<std::ptrdiff_t>(std::min(names.size(), most)), ", "));
+  return names.size() > most ? fmt::format("{} … ({})", text, names.size()) : text;
+}
+
+std::string unit_text(const Import& import) {
+  const std::string& unit = import.signal.unit;
+  return import.written_unit == unit
+             ? unit
+             : fmt::format("{} (from {}, × {:g})", unit, import.written_unit, import.scale);
+}
+
+double gap_hours(const Signal& signal) {
+  double seconds = 0;
+  for (const auto& gap : signal.gaps()) seconds += gap.end_unix_s - gap.start_unix_s;
+  return seconds / 3600;
+}
+
+void print_info(const Import& import) {
+  const Signal& signal = import.signal;
+  const auto line = [](const char* key, const std::string& value) {
+    std::cout << fmt::format("{:<9} {}\n", key, value);
+  };
+  line("file", import.packed.empty() ? import.name : fmt::format("{} ({})", import.name, import.packed));
+  line("format", fmt::format("{} ({})", import.format, import.kind));
+  line("region", import.regions.size() > 1
+                     ? fmt::format("{}, of {}", signal.region, brief_list(import.regions))
+                     : signal.region);
+  line("column", import.columns.size() > 1 && import.columns != import.regions
+                     ? fmt::format("{}, of {}", import.column, brief_list(import.columns))
+                     : import.column);
+  line("unit", unit_text(import));
+  line("zone", import.zone);
+  line("stamps", import.stamps_end ? "ends of intervals" : "starts of intervals");
+  line("step", format_duration(signal.step_s) + (signal.steps_s.empty() ? "" : ", but not everywhere"));
+  line("span",
+       fmt::format("{} to {} ({:.1f} days)", format_utc(signal.start_unix_s()),
+                   format_utc(signal.end_unix_s()), (signal.end_unix_s() - signal.start_unix_s()) / 86400));
+  line("samples", fmt::format("{} of {} rows; {} blank, {} doubled, {} on skipped hours, {} filled with 0",
+                              signal.values.size(), import.rows, import.blanks, import.doubles,
+                              import.phantoms, import.filled));
+  line("gaps", fmt::format("{}, {:.1f} h in all", signal.gaps().size(), gap_hours(signal)));
+  std::string percentiles;
+  for (const int p : {0, 5, 25, 50, 75, 95, 100})
+    percentiles += fmt::format("p{} {:.6g}  ", p, percentile(signal, p));
+  line("values", percentiles);
+  line("shape", sparkline(signal));
+  for (const std::string& warning : import.warnings) line("warning", warning);
+}
+
+void print_info_json(const Import& import) {
+  const Signal& signal = import.signal;
+  auto percentiles = nlohmann::json::object();
+  for (const int p : {0, 5, 25, 50, 75, 95, 100}) percentiles[std::to_string(p)] = percentile(signal, p);
+  auto gaps = nlohmann::json::array();
+  for (const auto& gap : signal.gaps())
+    gaps.push_back({{"start", format_utc(gap.start_unix_s)}, {"end", format_utc(gap.end_unix_s)}});
+  const nlohmann::json document = {{"file", import.name},
+                                   {"format", import.format},
+                                   {"kind", import.kind},
+                                   {"region", signal.region},
+                                   {"regions", import.regions},
+                                   {"column", import.column},
+                                   {"columns", import.columns},
+                                   {"unit", signal.unit},
+                                   {"written_unit", import.written_unit},
+                                   {"scale", import.scale},
+                                   {"zone", import.zone},
+                                   {"stamps_end", import.stamps_end},
+                                   {"step_s", signal.step_s},
+                                   {"start", format_utc(signal.start_unix_s())},
+                                   {"end", format_utc(signal.end_unix_s())},
+                                   {"rows", import.rows},
+                                   {"samples", signal.values.size()},
+                                   {"blanks", import.blanks},
+                                   {"doubles", import.doubles},
+                                   {"phantoms", import.phantoms},
+                                   {"filled", import.filled},
+                                   {"gaps", gaps},
+                                   {"percentiles", percentiles},
+                                   {"warnings", import.warnings}};
+  std::cout << document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
+}
+
+std::string quoted(const std::string& cell) {
+  if (cell.find_first_of(",\"") == std::string::npos) return cell;
+  std::string text = "\"";
+  for (const char c : cell) text += c == '"' ? "\"\"" : std::string(1, c);
+  return text + "\"";
+}
+
+// The study's layout. Samples that hold longer than a step are repeated, so that the file has the same gaps.
+std::string canonical_csv(const Signal& signal) {
+  const std::string name =
+      signal.is_intensity() ? signal.region : fmt::format("{} ({})", signal.region, signal.unit);
+  fmt::memory_buffer text;
+  fmt::format_to(std::back_inserter(text), "point_time,{}\n", quoted(name));
+  for (std::size_t i = 0; i < signal.values.size(); ++i) {
+    const double until = signal.held_until(i);
+    for (double at = signal.times_unix_s[i]; at < until; at += signal.step_s)
+      fmt::format_to(std::back_inserter(text), "{},{}\n", format_utc(at), signal.values[i]);
+  }
+  return fmt::to_string(text);
+}
+
+void print_formats() {
+  for (const FormatName& format : table_formats())
+    std::cout << fmt::format("{:<24} {}\n", format.name, format.about);
+  std::cout << "\nBodies of the WattTime v3, Electricity Maps v3 and UK Carbon Intensity APIs (JSON) are "
+               "recognized "
+               "too.\nAny file may be packed with gzip, or alone in a zip.\n";
+}
+
+}  // namespace
+
+int run_signal(const Arguments& arguments) {
+  CommandSpec spec;
+  spec.name = "signal";
+  spec.summary = "Shows what was understood of a signal file, or writes it in the canonical layout.";
+  spec.usage = "spillway signal info|convert FILE [options]\n       spillway signal formats";
+  std::string action, file, format, output;
+  spec.options.add_options()("action", po::value(&action)->default_value(""), "info, convert or formats")(
+      "format", po::value(&format)->default_value("text"), "of info: text or json")(
+      "output", po::value(&output)->default_value(""), "of convert: file to write; default: standard output");
+  spec.positional.add("action", 1).add("signal", 1);
+  spec.aliases = {{"signal", "signal.file"},
+                  {"region", "signal.region"},
+                  {"timezone", "signal.timezone"},
+                  {"unit", "signal.unit"},
+                  {"column", "signal.column"}};
+  spec.sections = {"signal"};
+  const auto config = parse(spec, arguments);
+  if (!config) return 0;
+  if (action == "formats") {
+    print_formats();
+    return 0;
+  }
+  if (action != "info" && action != "convert")
+    fail(ExitCode::usage, "spillway signal '{}': must be info, convert or formats", action);
+  if (config->signal.file.empty()) fail(ExitCode::usage, "spillway signal {}: FILE is needed", action);
+  if (format != "text" && format != "json")
+    fail(ExitCode::usage, "--format {}: must be text or json", format);
+  if (action == "info") {
+    const Import import = import_signal(config->signal);
+    format == "json" ? print_info_json(import) : print_info(import);
+    return 0;
+  }
+  const std::string text = canonical_csv(read_signal(config->signal));
+  if (output.empty())
+    std::cout << text;
+  else
+    write_file_atomically(output, {bytes_of(text)});
+  return 0;
+}
+
+}  // namespace spillway::cli
