@@ -11,111 +11,111 @@
 namespace spillway {
 
 void Coordinator::begin_round(double now_s) {
-  epoch_->state = EpochState::up;
-  epoch_->since_s = now_s;
-  epoch_->answered.clear();
-  epoch_->hashes.clear();
+  enter(now_s, EpochState::up);
   round_ = RoundInfo{};
   round_.id = next_round_++;
   round_.began_s = now_s;
 }
 
-bool Coordinator::sync_stale_members(double now_s) {
-  Sync sync;
-  sync.epoch = epoch_->id;
-  sync.model = history_.committed;
-  sync.root = -1;
-  for (std::size_t i = 0; i < epoch_->members.size(); ++i) {
-    const auto& model = members_.at(epoch_->members[i]).model;
-    if (model.version != history_.committed.version)
-      sync.targets.push_back(static_cast<int>(i));
-    else if (sync.root < 0)
-      sync.root = static_cast<int>(i);
-  }
-  if (sync.targets.empty()) return false;
-  if (sync.root < 0) {
-    fail_epoch(now_s,
-               fmt::format("nobody here holds the committed model version {}: waiting for a member that does",
-                           history_.committed.version),
-               5);
-    return true;
-  }
-  epoch_->state = EpochState::syncing;
-  epoch_->since_s = now_s;
-  epoch_->answered.clear();
-  epoch_->hashes.clear();
-  for (const int target : sync.targets)
-    epoch_->hashes[epoch_->members[static_cast<std::size_t>(target)]] = "";
-  log_info("epoch {}: {} sends model version {} to {} members", epoch_->id,
-           epoch_->members[static_cast<std::size_t>(sync.root)], sync.model.version, sync.targets.size());
-  send_all(sync);
-  return true;
+// Each of commit, outcome, stop and abort sends the members back to training: requests of before are void.
+void Coordinator::resume_training(const Message& message) {
+  for (const auto& name : epoch_->members)
+    if (const auto member = members_.find(name); member != members_.end())
+      member->second.wants_merge = member->second.has_work = false;
+  send_epoch(message);
 }
 
 void Coordinator::tick_up(double now_s) {
   if (sync_stale_members(now_s)) return;
-  if (complete()) {
+  if (complete()) {  // it was up for members that came late, and they have the final model now
+    send_epoch(Complete{history_.committed});
     stop_epoch(now_s);
     return;
   }
-  const bool changing = wanted_members() != epoch_->members && now_s - last_change_s_ >= options_.settle_s;
   if (!round_.finish_s) {
     const bool due = now_s - round_.began_s >= options_.round_length_s;
-    if (changing || due || !round_.ready.empty()) finish_round(now_s);
-    return;
-  }
-  if (round_.ready.size() == epoch_->members.size()) {
+    const bool asked = std::any_of(epoch_->members.begin(), epoch_->members.end(),
+                                   [this](const auto& name) { return members_.at(name).wants_merge; });
+    if (due || asked || membership_changes(now_s)) finish_round(now_s);
+  } else if (round_.ready.size() == epoch_->members.size()) {
     close_round(now_s);
   } else if (now_s - *round_.finish_s > options_.round_deadline_s) {
-    std::string late;
-    for (const auto& name : epoch_->members) {
-      if (round_.ready.count(name) != 0) continue;
-      members_.at(name).lagging = true;
-      late += (late.empty() ? "" : ", ") + name;
-    }
-    fail_epoch(now_s, late + " did not end the round within " + format_duration(options_.round_deadline_s),
-               options_.settle_s);
+    drop_laggards(now_s);
   }
 }
 
 void Coordinator::finish_round(double now_s) {
   round_.finish_s = now_s;
-  send_all(Finish{round_.id});
+  enter(now_s, EpochState::up, everybody());
+  send_epoch(Finish{round_.id});
 }
 
-void Coordinator::on_ready(double now_s, const std::string& name, const Ready& ready) {
+void Coordinator::on(double now_s, const std::string& name, const Ready& message) {
   MemberInfo& info = members_.at(name);
-  if (info.lagging) last_change_s_ = now_s;
-  info.lagging = false;
-  if (!in_epoch(name) || epoch_->state != EpochState::up) return;
-  if (ready.version != history_.committed.version || (ready.round != 0 && ready.round != round_.id)) return;
-  const RangeSet own = history_.ledger.leased(name);
-  for (const auto& [first, end] : ready.consumed)
-    if (!own.contains(first, end)) {
-      fail_epoch(now_s,
-                 fmt::format("{} trained on blocks [{}, {}), which it does not hold", name, first, end),
-                 options_.settle_s);
-      return;
+  heard(now_s, info);
+  if (message.version != history_.committed.version || !current(info)) return;
+  if (message.round == 0) {
+    info.wants_merge = true;
+    info.has_work = !message.consumed.empty();
+    return;
+  }
+  const bool asked_for =
+      in_epoch(name) && epoch_->state == EpochState::up && round_.finish_s && message.round == round_.id;
+  if (!asked_for) return;  // of an epoch given up since: its abort is on the way
+  const RangeSet own = history_.ledger.leased(name), consumed(message.consumed);
+  const bool holds = std::all_of(message.consumed.begin(), message.consumed.end(), [&own](const auto& range) {
+    return own.contains(range.first, range.second);
+  });
+  if (!holds || message.tokens != consumed.count() * options_.tokens_per_step) {
+    log_error("{} reports {} tokens of blocks {}, but holds {}", name, message.tokens, to_string(consumed),
+              to_string(own));
+    take_back(name, "its account of its work is wrong");
+    return;
+  }
+  epoch_->awaited.erase(name);
+  round_.ready[name] = message;
+}
+
+// Members that are late with their round or with an exchange that others have finished. The vault has no window to
+// lose and says nothing on its own: it is only left out for a while.
+void Coordinator::drop_laggards(double now_s) {
+  const std::set<std::string> late = epoch_->awaited;
+  const bool all = late.size() == epoch_->members.size();
+  if (!all)
+    for (const auto& name : late) {
+      if (members_.at(name).role == "site")
+        members_.at(name).lagging = true;
+      else
+        blame_.add(now_s, name, name);
     }
-  round_.ready[name] = ready;
+  fail_epoch(now_s,
+             fmt::format("{} did not {} within {}", fmt::join(late, ", "),
+                         epoch_->state == EpochState::up ? "end the round" : "finish the exchange",
+                         format_duration(options_.round_deadline_s)),
+             options_.settle_s);
 }
 
 void Coordinator::close_round(double now_s) {
+  std::vector<int> working;
+  for (std::size_t i = 0; i < epoch_->members.size(); ++i)
+    if (round_.ready.at(epoch_->members[i]).tokens > 0) working.push_back(static_cast<int>(i));
+  if (!working.empty()) {
+    order_exchange(now_s, working);
+    return;
+  }
+  // Nothing to merge: the round goes on, or the epoch ends for a change of members.
+  resume_training(Outcome{epoch_->id, round_.id, false});
+  if (membership_changes(now_s))
+    stop_epoch(now_s);
+  else
+    begin_round(now_s);
+}
+
+void Coordinator::order_exchange(double now_s, const std::vector<int>& working) {
   std::int64_t tokens = 0, blocks = 0;
-  std::vector<std::size_t> working;
-  for (std::size_t i = 0; i < epoch_->members.size(); ++i) {
-    const Ready& ready = round_.ready.at(epoch_->members[i]);
+  for (const auto& [name, ready] : round_.ready) {
     tokens += ready.tokens;
     blocks += RangeSet(ready.consumed).count();
-    if (ready.tokens > 0) working.push_back(i);
-  }
-  if (working.empty()) {  // nothing to merge: the round goes on, or the epoch ends for a change of members
-    send_all(Outcome{epoch_->id, round_.id, false});
-    if (wanted_members() != epoch_->members)
-      stop_epoch(now_s);
-    else
-      begin_round(now_s);
-    return;
   }
   Go& go = round_.go;
   go.epoch = epoch_->id;
@@ -123,63 +123,75 @@ void Coordinator::close_round(double now_s) {
   go.next = {history_.committed.version + 1, history_.committed.blocks + blocks, ""};
   for (const auto& name : epoch_->members)
     go.weights.push_back(static_cast<double>(round_.ready.at(name).tokens) / static_cast<double>(tokens));
-  const double averaged_from = (1 - options_.average_last) * static_cast<double>(options_.steps);
+  const double averaged_from = (1 - options_.average_last) * static_cast<double>(history_.ledger.total());
   if (working.size() == 1) {
     go.merge = "adopt";
-    go.root = static_cast<int>(working.front());
+    go.root = working.front();
     go.reset_velocity = true;
   } else {
     go.merge = static_cast<double>(go.next.blocks) > averaged_from ? "average" : "nesterov";
+    go.reset_velocity = history_.last_merge.empty() || history_.last_merge == "adopt";
   }
-  epoch_->state = EpochState::exchanging;
-  epoch_->since_s = now_s;
-  epoch_->answered.clear();
-  epoch_->hashes.clear();
-  send_all(go);
+  enter(now_s, EpochState::exchanging, everybody());
+  send_epoch(go);
 }
 
-void Coordinator::on_done(double now_s, const std::string& name, const Done& done) {
-  if (epoch_->state != EpochState::exchanging || done.round != round_.id) return;
-  epoch_->hashes[name] = done.hash;
-  epoch_->answered.insert(name);
-  if (!all_answered()) return;
-  for (const auto& [member, hash] : epoch_->hashes)
-    if (hash != done.hash) {
-      fail_epoch(now_s,
-                 fmt::format("round {}: {} computed hash {}, {} computed {}: the round is repeated",
-                             round_.id, member, hash, name, done.hash),
-                 options_.settle_s);
-      return;
-    }
-  commit_round(now_s, done.hash);
+void Coordinator::on(double now_s, const std::string& name, const Done& message) {
+  heard(now_s, members_.at(name));
+  if (!in_epoch(name) || epoch_->state != EpochState::exchanging || message.round != round_.id) return;
+  round_.hashes[name] = message.hash;
+  answered(name, message.epoch, EpochState::exchanging);
 }
 
-void Coordinator::commit_round(double now_s, const std::string& hash) {
-  nlohmann::json work = nlohmann::json::object();
+void Coordinator::check_hashes(double now_s) {
+  std::map<std::string, std::vector<std::string>> by_hash;
+  for (const auto& [name, hash] : round_.hashes) by_hash[hash].push_back(name);
+  if (by_hash.size() == 1) {
+    commit_round(now_s);
+    return;
+  }
+  const auto most = std::max_element(by_hash.begin(), by_hash.end(), [](const auto& a, const auto& b) {
+    return a.second.size() < b.second.size();
+  });
+  std::string text;
+  for (const auto& [hash, names] : by_hash) {
+    text += fmt::format("{}{}: {}", text.empty() ? "" : "; ", fmt::join(names, ", "), hash.substr(0, 12));
+    // The odd one out pauses; between two equal parties nobody knows who is wrong.
+    if (2 * most->second.size() > round_.hashes.size() && hash != most->first)
+      for (const auto& name : names) blame_.add(now_s, name, name);
+  }
+  log_error("round {}: members disagree about the merged model: {}", round_.id, text);
+  constexpr double pause_s = 2;
+  fail_epoch(now_s, "the merged models differ (" + text + "): the round is repeated", pause_s);
+}
+
+void Coordinator::commit_round(double now_s) {
+  CommitEntry entry;
+  entry.epoch = epoch_->id;
+  entry.round = round_.id;
+  entry.model = round_.go.next;
+  entry.model.hash = round_.hashes.begin()->second;
+  entry.merge = round_.go.merge;
+  entry.clock_unix_s = host_.clock_unix_s();
   for (const auto& [name, ready] : round_.ready)
-    if (ready.tokens > 0) work[name] = {{"tokens", ready.tokens}, {"blocks", ready.consumed}};
-  CommittedModel next = round_.go.next;
-  next.hash = hash;
-  const nlohmann::json entry = {
-      {"type", "commit"},         {"epoch", epoch_->id},   {"round", round_.id},
-      {"version", next.version},  {"blocks", next.blocks}, {"hash", hash},
-      {"merge", round_.go.merge}, {"members", work},       {"clock_unix_s", clock_.now_unix_s()}};
+    if (ready.tokens > 0) entry.sites[name] = {ready.tokens, ready.consumed};
   // The point of no return: once it is on disk the round is committed, whatever dies next.
-  host_.append_journal(entry);
-  history_.committed = next;
-  history_.rounds.emplace(epoch_->id, round_.id);
-  ++(round_.go.merge == "adopt" ? history_.rounds_solo : history_.rounds_federated);
-  for (const auto& [name, ready] : round_.ready) {
-    history_.ledger.commit(name, RangeSet(ready.consumed));
-    members_.at(name).model = next;
-  }
-  log_info("version {}: {} of {} steps, {} of {}", next.version, next.blocks, options_.steps, round_.go.merge,
-           fmt::join(epoch_->members, ", "));
-  send_all(Commit{epoch_->id, round_.id, next});
-  if (complete()) {
-    for (const auto& [name, info] : members_) host_.send(name, Complete{next});
-  }
-  begin_round(now_s);
+  host_.append_journal(to_json(entry));
+  history_.commit(entry);
+  blame_.forgive(epoch_->members);
+  for (const auto& name : epoch_->members) members_.at(name).model = entry.model;
+  log_info("version {}: {} of {} steps, {} of {}", entry.model.version, entry.model.blocks,
+           history_.ledger.total(), entry.merge, fmt::join(epoch_->members, ", "));
+  resume_training(Commit{entry.epoch, entry.round, entry.model});
+  release_stale();
+  if (complete())
+    for (const auto& name : epoch_->members)
+      if (members_.at(name).role == "site") host_.send(name, Complete{entry.model});
+  // Another round first would keep a member that waits to join or leave waiting.
+  if (complete() || membership_changes(now_s))
+    stop_epoch(now_s);
+  else
+    begin_round(now_s);
 }
 
 }  // namespace spillway

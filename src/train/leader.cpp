@@ -145,6 +145,7 @@ std::optional<Decision> Leader::next_federated() {
                   count_blocks(member_->state().consumed));
       return finish(ExitCode::suspended);
     }
+    member_->advance();
     return std::nullopt;
   }
   if (config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s)

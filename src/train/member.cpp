@@ -71,7 +71,10 @@ void Member::handle(const Message& message) {
     lease_asked_ = false;
     sites_in_epoch_ = 0;
     epoch_ = 0;
-    if (!candidate_valid_) go_.reset();  // else in doubt: the hub tells the outcome on reconnecting
+    if (!candidate_valid_) {  // else in doubt: the hub tells the outcome on reconnecting
+      go_.reset();
+      ready_ = finish_asked_ = false;  // the hub has forgotten what it asked for
+    }
   } else if (std::holds_alternative<Complete>(message)) {
     complete_ = true;
   } else {
@@ -97,6 +100,7 @@ void Member::on(const Welcome& message) {
     state_ = std::move(*remembered_);
     host_.model_committed(state_, "remembered");
     host_.send(Synced{0, state_.model});
+    say_hello();
   }
   remembered_.reset();
   stale_ = message.committed.version > state_.model.version;
@@ -107,12 +111,13 @@ void Member::on(const Welcome& message) {
 void Member::drop_local_work() {
   leased_.clear();
   ready_ = false;
-  lease_asked_ = false;
-  if (state_.consumed.empty()) return;
-  log_warning("{} steps trained since model version {} could not be merged: their data returns to the pool",
-              count_blocks(state_.consumed), state_.model.version);
-  state_.consumed.clear();
-  host_.write_parameters(state_.base);
+  lease_asked_ = lease_exhausted_ = false;
+  if (!state_.consumed.empty()) {
+    log_warning("{} steps trained since model version {} could not be merged: their data returns to the pool",
+                count_blocks(state_.consumed), state_.model.version);
+    state_.consumed.clear();
+    host_.write_parameters(state_.base);
+  }
   say_hello();
 }
 
@@ -152,7 +157,7 @@ void Member::on(const Received& message) {
   std::copy(velocity.begin(), velocity.end(), state_.velocity.begin());
   host_.write_parameters(state_.base);
   stale_ = false;
-  candidate_valid_ = false;
+  candidate_valid_ = ready_ = false;
   go_.reset();
   host_.model_committed(state_, "sync");
   say_hello();
@@ -162,6 +167,7 @@ void Member::on(const Received& message) {
 void Member::on(const Finish& message) {
   round_ = message.round;
   finish_asked_ = true;
+  if (ready_) end_round();  // it had ended on its own: only an answer to this counts
 }
 
 void Member::on(const Go& message) {

@@ -1,0 +1,63 @@
+// What the hub's journal says: its entries, and the state of the run they add up to.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "comm/protocol.hpp"
+#include "core/clock.hpp"
+#include "data/ledger.hpp"
+
+namespace spillway {
+
+// A start of the hub. The first one of a journal fixes the clock of the run.
+struct StartEntry {
+  std::string run;  // run_digest() of the configuration
+  std::int64_t steps = 0;
+  std::int64_t tokens_per_step = 0;
+  ClockSpec clock;
+};
+
+// A committed round.
+struct CommitEntry {
+  struct Work {
+    std::int64_t tokens = 0;
+    BlockRanges blocks;
+  };
+  std::int64_t epoch = 0, round = 0;
+  CommittedModel model;
+  std::string merge;                  // Go.merge
+  std::map<std::string, Work> sites;  // those that had trained
+  double clock_unix_s = 0;            // simulated
+};
+
+nlohmann::json to_json(const StartEntry& entry);   // {"type": "start", …}
+nlohmann::json to_json(const CommitEntry& entry);  // {"type": "commit", …}
+// "start" or "commit". These three throw Error(bad_data) naming what is wrong.
+std::string type_of_entry(const nlohmann::json& entry);
+StartEntry start_entry(const nlohmann::json& entry);
+CommitEntry commit_entry(const nlohmann::json& entry);
+
+// The entries of one journal in order, applied one by one.
+struct RunHistory {
+  std::optional<StartEntry> first_start;
+  std::int64_t starts = 0;
+  CommittedModel committed;
+  Ledger ledger;
+  std::set<std::pair<std::int64_t, std::int64_t>> rounds;  // (epoch, round) of every commit
+  std::string last_merge;                                  // empty before the first commit
+  std::int64_t rounds_solo = 0, rounds_federated = 0;
+
+  explicit RunHistory(std::int64_t steps) : ledger(steps) {}
+  // Throws Error(bad_data) for an entry that contradicts those before it.
+  void apply(const nlohmann::json& entry);
+  // The blocks must be leased to the sites in the ledger, as they are when a hub commits a round.
+  void commit(const CommitEntry& entry);
+};
+
+}  // namespace spillway
