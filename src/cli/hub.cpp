@@ -3,6 +3,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
+#include "core/process.hpp"
 
 namespace po = boost::program_options;
 
@@ -25,7 +26,7 @@ int run_hub(const Arguments& arguments) {
   if (config->federation.hub.empty())
     fail(ExitCode::usage, "federation.hub is not set: give the hub's HOST:PORT");
   if (!no_vault) {
-    options.vault_command = {"vault"};
+    options.vault_command = {own_executable(), "vault"};
     for (std::size_t i = 0; i < arguments.size(); ++i) {
       if (arguments[i] == "--bind")
         ++i;  // with its value: the hub's own

@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/clock.hpp"
 #include "core/error.hpp"
@@ -11,7 +12,9 @@
 namespace spillway {
 namespace {
 
-constexpr double kStatusInterval_s = 0.5;
+constexpr double kStatusInterval_s = 1;
+// At changes status goes out at most this often: a burst of messages is one change to people.
+constexpr double kShortestStatusInterval_s = 0.2;
 // More connections than any federation has: the rest is refused at the door.
 constexpr std::size_t kMostConnections = 256;
 
@@ -20,9 +23,15 @@ constexpr std::size_t kMostConnections = 256;
 HubServer::HubServer(const Endpoint& listen, double lost_after_s, HubHandler& handler)
     : listener_(listen), lost_after_s_(lost_after_s), handler_(handler) {}
 
+HubServer::Connection* HubServer::find_member(const std::string& name) {
+  const auto found = std::find_if(connections_.begin(), connections_.end(), [&](const auto& connection) {
+    return connection->stage == Stage::member && connection->name == name;
+  });
+  return found == connections_.end() ? nullptr : found->get();
+}
+
 void HubServer::send(const std::string& member, const Message& message) {
-  for (const auto& connection : connections_)
-    if (connection->name == member && !connection->observer) connection->socket.send(encode(message));
+  if (Connection* connection = find_member(member)) connection->socket.send(encode(message));
 }
 
 void HubServer::run_once(double seconds) {
@@ -36,7 +45,9 @@ void HubServer::run_once(double seconds) {
   for (std::size_t i = 0; i < connections_.size(); ++i) serve(*connections_[i], now_s);
   handler_.tick(now_s);
   send_status(now_s);
-  std::erase_if(connections_, [](const auto& connection) { return connection->socket.closed(); });
+  std::erase_if(connections_, [](const auto& connection) {
+    return connection->socket.closed() && connection->stage != Stage::member;
+  });
 }
 
 void HubServer::accept_all(double now_s) {
@@ -47,6 +58,7 @@ void HubServer::accept_all(double now_s) {
     }
     auto connection = std::make_unique<Connection>();
     connection->socket = std::move(*socket);
+    connection->address = connection->socket.peer_address();
     connection->heard_s = now_s;
     connections_.push_back(std::move(connection));
   }
@@ -54,67 +66,102 @@ void HubServer::accept_all(double now_s) {
 
 void HubServer::serve(Connection& connection, double now_s) {
   connection.socket.on_ready();
-  while (auto line = connection.socket.next_line()) {
+  // What a waiting member says is read once it is one.
+  while (connection.stage != Stage::refused && connection.stage != Stage::waiting) {
+    const auto line = connection.socket.next_line();
+    if (!line) break;
     connection.heard_s = now_s;
-    if (!connection.closing) handle_line(connection, *line, now_s);
+    handle_line(connection, *line, now_s);
   }
-  if (connection.closing && connection.socket.flushed()) connection.socket.close("refused");
+  if (connection.stage == Stage::waiting) settle_name(connection, now_s);
+  if (connection.stage == Stage::refused && connection.socket.flushed()) connection.socket.close("refused");
   if (connection.socket.closed())
     drop(connection, now_s, connection.socket.reason());
-  else if (!connection.observer && now_s - connection.heard_s > lost_after_s_)
-    drop(connection, now_s, fmt::format("silent for {:.0f} s", now_s - connection.heard_s));
+  else if (connection.stage != Stage::observer && connection.stage != Stage::waiting &&
+           now_s - connection.heard_s > lost_after_s_)
+    drop(connection, now_s, fmt::format("silent for {:.1f} s", now_s - connection.heard_s));
 }
 
 void HubServer::handle_line(Connection& connection, const std::string& line, double now_s) {
   try {
-    const Message message = decode(line);
-    const auto* hello = std::get_if<Hello>(&message);
-    if (connection.name.empty() && hello != nullptr)
-      greet(connection, *hello, now_s);
-    else if (connection.name.empty())
-      drop(connection, now_s, "its first message was not a hello");
-    else if (!connection.observer)
-      handler_.received(now_s, connection.name, message);
+    handle(connection, decode(line), now_s);
   } catch (const Error& error) {
     if (error.code() != ExitCode::bad_data) throw;
-    log_warning("{} at {}: {}", connection.name.empty() ? "a stranger" : connection.name,
-                connection.socket.peer_address(), error.what());
+    log_warning("{} at {}: {}", connection.name.empty() ? "a stranger" : connection.name, connection.address,
+                error.what());
     drop(connection, now_s, "it sent a malformed message");
   }
 }
 
-void HubServer::greet(Connection& connection, const Hello& hello, double now_s) {
-  if (hello.role == "observer") {
-    connection.name = "observer";
-    connection.observer = true;
-    last_status_s_ = 0;
-    return;
+void HubServer::handle(Connection& connection, const Message& message, double now_s) {
+  const auto* hello = std::get_if<Hello>(&message);
+  switch (connection.stage) {
+    case Stage::stranger:
+      if (hello == nullptr) fail(ExitCode::bad_data, "the first message must be a hello");
+      connection.hello = *hello;
+      connection.hello_s = now_s;
+      if (hello->role == "observer") {
+        connection.stage = Stage::observer;
+        last_status_s_ = -1e300;
+      } else {
+        connection.stage = Stage::waiting;
+        settle_name(connection, now_s);
+      }
+      break;
+    case Stage::member:
+      if (hello != nullptr) fail(ExitCode::bad_data, "a second hello");
+      handler_.received(now_s, connection.name, message);
+      if (!std::holds_alternative<MemberHeartbeat>(message)) status_due_ = true;
+      // After a bye the name is free for the member's next process, even while this connection lingers.
+      if (std::holds_alternative<Bye>(message)) connection.stage = Stage::departed;
+      break;
+    case Stage::waiting:
+    case Stage::observer:
+    case Stage::departed:
+    case Stage::refused:
+      break;
   }
-  // Before the handler's answers, which go out by name; a name in use is taken back below.
-  const bool taken = std::any_of(connections_.begin(), connections_.end(), [&](const auto& other) {
-    return other.get() != &connection && other->name == hello.member && !other->observer;
-  });
-  if (!taken) connection.name = hello.member;
-  if (const auto refuse = handler_.connected(now_s, hello)) {
-    connection.name.clear();
-    connection.closing = true;
+}
+
+// Two live members of one name are an error that ends the second one. But a member that comes back over a new
+// connection must not be taken for its own double while the old connection has not been found dead: the same courier
+// replaces its old connection, another one waits until the old connection speaks or is lost.
+void HubServer::settle_name(Connection& connection, double now_s) {
+  Connection* other = find_member(connection.hello.member);
+  if (other != nullptr && !connection.hello.probe.empty() && other->hello.probe == connection.hello.probe) {
+    drop(*other, now_s, "it has connected anew");
+    other = nullptr;
+  }
+  if (other != nullptr && other->heard_s <= connection.hello_s) return;
+  greet(connection, now_s);
+}
+
+void HubServer::greet(Connection& connection, double now_s) {
+  // The name comes first, as the handler's answers go out by it; a name in use belongs to its older connection.
+  connection.name = connection.hello.member;
+  connection.heard_s = now_s;
+  connection.stage = find_member(connection.name) == nullptr ? Stage::member : Stage::refused;
+  if (const auto refuse = handler_.connected(now_s, connection.hello)) {
+    connection.stage = Stage::refused;
     connection.socket.send(encode(*refuse));
   }
+  status_due_ = true;
 }
 
 void HubServer::drop(Connection& connection, double now_s, const std::string& reason) {
   connection.socket.close(reason);
-  if (connection.name.empty() || connection.observer) return;
-  const std::string name = std::exchange(connection.name, "");
-  handler_.disconnected(now_s, name, reason);
+  if (std::exchange(connection.stage, Stage::refused) != Stage::member) return;
+  status_due_ = true;
+  handler_.disconnected(now_s, connection.name, reason);
 }
 
 void HubServer::send_status(double now_s) {
-  if (now_s - last_status_s_ < kStatusInterval_s) return;
+  if (now_s - last_status_s_ < (status_due_ ? kShortestStatusInterval_s : kStatusInterval_s)) return;
   last_status_s_ = now_s;
+  status_due_ = false;
   std::string line;
   for (const auto& connection : connections_) {
-    if (!connection->observer) continue;
+    if (connection->stage != Stage::observer) continue;
     if (line.empty()) line = encode(Status{handler_.snapshot(now_s)});
     connection->socket.send(line);
   }

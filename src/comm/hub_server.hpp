@@ -27,7 +27,8 @@ class HubHandler {
 
 class HubServer {
  public:
-  // lost_after_s: a silent member is lost after this. Throws Error(io) naming the address that cannot be used.
+  // lost_after_s: a silent connection is lost after this, observers aside. Throws Error(io) naming the address that
+  // cannot be used.
   HubServer(const Endpoint& listen, double lost_after_s, HubHandler& handler);
 
   void send(const std::string& member, const Message& message);
@@ -38,26 +39,39 @@ class HubServer {
   int port() const { return listener_.port(); }
 
  private:
+  enum class Stage {
+    stranger,  // has not said hello
+    waiting,   // has, with the name of a member that may be dead: see settle_name()
+    member,
+    observer,
+    departed,  // has said bye and closes the connection itself
+    refused,   // closed once it has been told so; closed connections end here too
+  };
   struct Connection {
     LineSocket socket;
-    std::string name;  // empty until hello
-    bool observer = false;
-    bool closing = false;  // refused: close once the reason has gone out
-    double heard_s = 0;
+    Stage stage = Stage::stranger;
+    std::string name;     // of a member
+    Hello hello;          // of a member, or of one that waits
+    std::string address;  // of the other side
+    double heard_s = 0, hello_s = 0;
   };
 
   void accept_all(double now_s);
   void serve(Connection& connection, double now_s);
   void handle_line(Connection& connection, const std::string& line, double now_s);
-  void greet(Connection& connection, const Hello& hello, double now_s);
+  void handle(Connection& connection, const Message& message, double now_s);
+  void settle_name(Connection& connection, double now_s);
+  void greet(Connection& connection, double now_s);
   void drop(Connection& connection, double now_s, const std::string& reason);
+  Connection* find_member(const std::string& name);
   void send_status(double now_s);
 
   Listener listener_;
   double lost_after_s_;
   HubHandler& handler_;
   std::vector<std::unique_ptr<Connection>> connections_;
-  double last_status_s_ = 0;
+  double last_status_s_ = -1e300;
+  bool status_due_ = false;  // something has changed since
 };
 
 }  // namespace spillway

@@ -72,15 +72,16 @@ struct Hello {
   BlockRanges leased;                             // blocks leased and not yet trained on
   std::int64_t doubt_epoch = 0, doubt_round = 0;  // an exchange was done but its commit not seen; 0: none
 };
-struct WindowChange {  // the member's window opened, or closes: a planned leave ends the round early
+// The member's window opened, or closes: a planned leave ends the round early. Also the answer to Welcome.
+struct WindowChange {
   bool open = false;
   double closes_unix_s = 0;  // simulated; 0: unknown
 };
 struct LeaseRequest {
   std::int64_t blocks = 0;
 };
-struct Ready {               // the member has ended its local round and written its contribution
-  std::int64_t round = 0;    // of Finish; 0 if the member ends its round without having been asked
+struct Ready {             // the member has ended its local round and written its contribution
+  std::int64_t round = 0;  // of Finish; 0 if the member ends its round on its own: it will be asked by Finish
   std::int64_t version = 0;  // the committed version that the round began with
   std::int64_t tokens = 0;   // trained in this round: the weight
   BlockRanges consumed;
@@ -117,6 +118,7 @@ struct Bye {  // leaving for good in this window; connection closes next
 
 // --- hub → member ---
 
+// Answer to Hello; and again, with keep_local = false, where the hub takes back what a member holds.
 struct Welcome {
   ClockSpec clock;
   CommittedModel committed;
@@ -128,7 +130,9 @@ struct Refuse {
   int exit_code = 70;  // for the member's process
   std::string reason;
 };
-struct Lease {  // may be empty: nothing left at the moment
+// Answer to LeaseRequest, perhaps late. Empty: nothing left at the moment; then a second one follows without having
+// been asked for, once there is something.
+struct Lease {
   BlockRanges blocks;
 };
 struct Epoch {
@@ -158,7 +162,7 @@ struct Commit {
   std::int64_t epoch = 0, round = 0;
   CommittedModel model;
 };
-struct Outcome {  // answer to a doubt in hello
+struct Outcome {  // answer to a doubt in hello; or, not committed, of a round without work
   std::int64_t epoch = 0, round = 0;
   bool committed = false;
 };

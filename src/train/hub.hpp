@@ -10,13 +10,13 @@
 namespace spillway {
 
 struct HubOptions {
-  std::string bind;  // HOST:PORT to listen on; empty: federation.hub
-  std::vector<std::string>
-      vault_command;  // arguments of this program that start the vault; empty: no vault is started
+  std::string bind;                        // HOST:PORT to listen on; empty: federation.hub
+  std::vector<std::string> vault_command;  // program and arguments of the vault; empty: none is started
 };
 
-// Serves until the run is complete (ExitCode::complete) or a stop signal arrives (ExitCode::suspended).
-// The journal is <run.dir>/hub/journal.jsonl; a hub started on it again continues the run.
+// Serves until the run is complete and its sites have gone (ExitCode::complete) or a stop signal arrives (suspended).
+// The journal is <run.dir>/hub/journal.jsonl; a hub started on it again continues the run. Throws Error(usage) where
+// Open MPI is not 4.1, or the journal is of another configuration; Error(bad_data) where it is damaged; Error(io).
 ExitCode run_hub(const Config& config, const HubOptions& options);
 
 }  // namespace spillway

@@ -65,6 +65,16 @@ Contents read_contents(const std::filesystem::path& file) {
   return contents;
 }
 
+// A new file's name must survive a crash as its lines do.
+void sync_folder(const std::filesystem::path& file) {
+  const std::string folder = file.parent_path().empty() ? "." : file.parent_path().string();
+  const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool synced = descriptor >= 0 && fsync(descriptor) == 0;
+  const int error = errno;
+  if (descriptor >= 0) close(descriptor);
+  if (!synced) fail(ExitCode::io, "{}: cannot be written to disk: {}", folder, std::strerror(error));
+}
+
 }  // namespace
 
 Journal::Journal(std::filesystem::path file) : file_(std::move(file)) {
@@ -83,6 +93,7 @@ Journal::Journal(std::filesystem::path file) : file_(std::move(file)) {
         fail(ExitCode::io, "{}: cannot be truncated: {}", file_.string(), std::strerror(errno));
     }
     entries_ = std::move(contents.entries);
+    sync_folder(file_);
   } catch (...) {
     close(descriptor_);
     throw;
@@ -93,10 +104,15 @@ Journal::~Journal() { close(descriptor_); }
 
 void Journal::append(const nlohmann::json& entry) {
   const std::string line = line_of(entry);
-  // One write of a short line: a crash leaves all of it or a torn end, which the next start cuts off.
-  if (write(descriptor_, line.data(), line.size()) != static_cast<ssize_t>(line.size()) ||
-      fsync(descriptor_) != 0)
-    fail(ExitCode::io, "{}: cannot be written: {}", file_.string(), std::strerror(errno));
+  // A crash in between leaves a torn end, which the next start cuts off.
+  for (std::size_t written = 0; written < line.size();) {
+    const ssize_t count = write(descriptor_, line.data() + written, line.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail(ExitCode::io, "{}: cannot be written: {}", file_.string(), std::strerror(errno));
+    written += static_cast<std::size_t>(count);
+  }
+  if (fsync(descriptor_) != 0)
+    fail(ExitCode::io, "{}: cannot be written to disk: {}", file_.string(), std::strerror(errno));
 }
 
 std::vector<nlohmann::json> Journal::read(const std::filesystem::path& file) {

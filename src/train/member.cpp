@@ -106,6 +106,7 @@ void Member::on(const Welcome& message) {
   stale_ = message.committed.version > state_.model.version;
   if (!message.keep_local && !candidate_valid_) drop_local_work();
   if (message.complete && !stale_) complete_ = true;
+  host_.send(WindowChange{open_, 0});  // shows the hub that the leader itself is alive
 }
 
 void Member::drop_local_work() {

@@ -12,8 +12,8 @@
 #include "energy/meter.hpp"
 #include "energy/signal.hpp"
 #include "io/checkpoint_folder.hpp"
-#include "train/coordinator.hpp"
 #include "train/journal.hpp"
+#include "train/run_history.hpp"
 #include "train/setup.hpp"
 #include "train/training_state.hpp"
 
@@ -91,7 +91,7 @@ nlohmann::json summarize_run(const Config& common, const std::map<std::string, C
     for (const StepRow& row : record.steps) losses.emplace_back(row.step, row.loss_nats);
     for (const ValidationRow& row : record.validations) validations.emplace_back(row.step, row.bits_per_byte);
   }
-  CoordinatorHistory history(common.train.steps);
+  RunHistory history(common.train.steps);
   const auto journal = std::filesystem::path(common.run.dir) / "hub" / "journal.jsonl";
   double start_unix_s = 0;
   for (const auto& entry : Journal::read(journal)) {
