@@ -171,6 +171,7 @@ Decision Leader::validation(std::int64_t step) const { return {Decision::Action:
 Decision Leader::finish(ExitCode code) {
   if (code == ExitCode::suspended) ++state_.record.suspends;
   save(code == ExitCode::complete ? "complete" : stop_reason_);
+  if (member_ && code == ExitCode::complete) federation_->send(Bye{"the run is complete"});
   log_info("{} at step {} of {}: {}", code == ExitCode::complete ? "complete" : "suspended", global_step(),
            config_.train.steps, code == ExitCode::complete ? "all steps are done" : stop_reason_);
   return {Decision::Action::finish, static_cast<std::int32_t>(code)};

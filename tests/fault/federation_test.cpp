@@ -77,7 +77,7 @@ class Federation {
       const auto all = commits();
       for (std::size_t i = known; i < all.size(); ++i) {
         std::vector<std::string> found;
-        for (const auto& [name, work] : all[i].at("members").items()) found.push_back(name);
+        for (const auto& [name, work] : all[i].at("sites").items()) found.push_back(name);
         if (found == sites) return true;
       }
     }
@@ -94,7 +94,7 @@ class Federation {
   void require_every_block_once(std::int64_t steps) const {
     std::vector<int> times(static_cast<std::size_t>(steps), 0);
     for (const auto& entry : commits())
-      for (const auto& [name, work] : entry.at("members").items())
+      for (const auto& [name, work] : entry.at("sites").items())
         for (const auto& range : work.at("blocks"))
           for (auto block = range.at(0).get<std::size_t>(); block < range.at(1).get<std::size_t>(); ++block)
             ++times.at(block);
