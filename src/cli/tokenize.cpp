@@ -143,7 +143,7 @@ int run_tokenize(const Arguments& arguments) {
   spec.summary = "Trains a tokenizer on text and writes token shards for training and validation.";
   spec.usage = "spillway tokenize --text FILE [--text FILE ...] --out FOLDER [options]";
   TokenizeOptions options;
-  spec.options.add_options()("text", po::value(&options.text)->composing(),
+  spec.options.add_options()("text", po::value(&options.text)->composing()->multitoken(),
                              "text file, UTF-8; '-' reads standard input")(
       "input-format", po::value(&options.input_format)->default_value("plain"),
       "plain, or bible: the output of bible -f gen1:1-rev22:21")(
