@@ -13,8 +13,9 @@
 namespace spillway {
 namespace {
 
-constexpr int kQueryBlock =
-    64;  // rows of scores at a time: (64, T) floats stay in the L2 cache up to T = 4,096
+// Rows of scores at a time: (64, T) floats stay in the L2 cache up to T = 4,096. Smaller blocks waste less on keys
+// that the causal mask hides, larger ones make better GEMMs: 32 to 96 are within 5 % (EPYC Zen 4, 2026-11-23).
+constexpr int kQueryBlock = 64;
 
 // One head's view of the fused projection: row t of q, k, v at base + t·stride.
 struct Head {
@@ -45,6 +46,7 @@ void attention_forward(Cpu&, float* o, float* lse, const float* qkv, int B, int 
     for (int b = 0; b < B; ++b)
       for (int h = 0; h < H; ++h) {
         const Head head = head_of(qkv, b, h, T, H, D);
+        float inverse_sums[kQueryBlock];
         for (int first = 0; first < T; first += kQueryBlock) {
           const int rows = std::min(kQueryBlock, T - first);
           const int keys = first + rows;
@@ -58,14 +60,15 @@ void attention_forward(Cpu&, float* o, float* lse, const float* qkv, int B, int 
               row[j] = cpu::fast_exp(row[j]);
               sum += row[j];
             }
-            const float inverse = 1.0f / sum;
-            for (int j = 0; j < seen; ++j) row[j] *= inverse;
             std::fill(row + seen, row + keys, 0.0f);
+            inverse_sums[i] = 1.0f / sum;
             lse[(static_cast<std::int64_t>(b) * H + h) * T + first + i] = std::log(sum);
           }
+          float* block_o = o + ((static_cast<std::int64_t>(b) * T + first) * H + h) * D;
           cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, D, keys, 1.0f, scores.data(), keys,
-                      head.v, head.stride, 0.0f, o + ((static_cast<std::int64_t>(b) * T + first) * H + h) * D,
-                      H * D);
+                      head.v, head.stride, 0.0f, block_o, H * D);
+          for (int i = 0; i < rows; ++i)
+            for (int j = 0; j < D; ++j) block_o[static_cast<std::int64_t>(i) * H * D + j] *= inverse_sums[i];
         }
       }
   }
@@ -108,17 +111,17 @@ void attention_backward(Cpu&, float* dqkv, const float* d_o, const float* o, con
 #pragma omp simd
             for (int j = 0; j < seen; ++j) {
               p[j] = cpu::fast_exp(p[j] - log_sum);
-              ds[j] = p[j] * (ds[j] - row_sum) * scale;
+              ds[j] = p[j] * (ds[j] - row_sum);
             }
             std::fill(p + seen, p + keys, 0.0f);
             std::fill(ds + seen, ds + keys, 0.0f);
           }
           cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, D, rows, 1.0f, probabilities.data(),
                       keys, head_do + first * row_of_o, H * D, beta, dv, head.stride);
-          cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, D, rows, 1.0f, gradients.data(), keys,
+          cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, keys, D, rows, scale, gradients.data(), keys,
                       head.q + static_cast<std::int64_t>(first) * head.stride, head.stride, beta, dk,
                       head.stride);
-          cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, D, keys, 1.0f, gradients.data(), keys,
+          cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, rows, D, keys, scale, gradients.data(), keys,
                       head.k, head.stride, 0.0f, dq + static_cast<std::int64_t>(first) * head.stride,
                       head.stride);
         }

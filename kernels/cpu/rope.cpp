@@ -5,6 +5,19 @@
 #include "kernels/ops.hpp"
 
 namespace spillway {
+namespace {
+
+// Rotates the pairs (x[j], x[j + half]) by −θ in place; with the sine's sign turned, by +θ.
+void rotate(float* x, const float* cosine, const float* sine, float sign, int half) {
+#pragma omp simd
+  for (int j = 0; j < half; ++j) {
+    const float x1 = x[j], x2 = x[j + half], s = sign * sine[j];
+    x[j] = x1 * cosine[j] + x2 * s;
+    x[j + half] = x2 * cosine[j] - x1 * s;
+  }
+}
+
+}  // namespace
 
 void rope_qk_norm_forward(Cpu&, float* qkv, float* rstd, const float* cosine, const float* sine, int B, int T,
                           int H, int D) {
@@ -15,13 +28,10 @@ void rope_qk_norm_forward(Cpu&, float* qkv, float* rstd, const float* cosine, co
     const float* sin_row = sine + static_cast<std::int64_t>(r % T) * half;
     for (int head = 0; head < 2 * H; ++head) {  // all of q, then all of k
       float* x = qkv + (static_cast<std::int64_t>(r) * 3 * H + head) * D;
-      for (int j = 0; j < half; ++j) {
-        const float x1 = x[j], x2 = x[j + half];
-        x[j] = x1 * cos_row[j] + x2 * sin_row[j];
-        x[j + half] = x2 * cos_row[j] - x1 * sin_row[j];
-      }
+      rotate(x, cos_row, sin_row, 1.0f, half);
       const float scale = 1.0f / std::sqrt(cpu::dot(x, x, D) / static_cast<float>(D) + kNormEpsilon);
       rstd[static_cast<std::int64_t>(r) * 2 * H + head] = scale;
+#pragma omp simd
       for (int j = 0; j < D; ++j) x[j] *= scale;
     }
   }
@@ -40,12 +50,9 @@ void rope_qk_norm_backward(Cpu&, float* dqkv, const float* qkv, const float* rst
       const float* y = qkv + at;
       const float scale = rstd[static_cast<std::int64_t>(r) * 2 * H + head];
       const float mean = cpu::dot(d, y, D) / static_cast<float>(D);
+#pragma omp simd
       for (int j = 0; j < D; ++j) d[j] = scale * (d[j] - y[j] * mean);
-      for (int j = 0; j < half; ++j) {  // the inverse rotation
-        const float d1 = d[j], d2 = d[j + half];
-        d[j] = d1 * cos_row[j] - d2 * sin_row[j];
-        d[j + half] = d1 * sin_row[j] + d2 * cos_row[j];
-      }
+      rotate(d, cos_row, sin_row, -1.0f, half);
     }
   }
 }
