@@ -41,6 +41,35 @@ inline Vector rms_norm_backward(const Vector& dh, const Vector& h, const Vector&
   return dx;
 }
 
+// The residual stream's mix with the embedding, then the norm. x: in place.
+inline void mix_norm_forward(Vector& h, Vector& rstd, Vector& x, const Vector& x0, double lambda_r,
+                             double lambda_0, int rows, int C) {
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = lambda_r * x[i] + lambda_0 * x0[i];
+  rms_norm(h, rstd, x, rows, C);
+}
+
+struct LambdaGradients {
+  double r, zero;  // what the op adds to dλr and dλ0
+  double size;     // √Σg²: the sums cancel, so errors are measured against this
+};
+
+// dx and dx0 in place, as the op.
+inline LambdaGradients mix_norm_backward(Vector& dx, Vector& dx0, const Vector& dh, const Vector& h,
+                                         const Vector& rstd, const Vector& x0, double lambda_r,
+                                         double lambda_0, int rows, int C) {
+  const Vector through = rms_norm_backward(dh, h, rstd, rows, C);
+  double with_x0 = 0, with_mixed = 0, squares = 0;
+  for (std::size_t i = 0; i < dx.size(); ++i) {
+    const double g = dx[i] + through[i];
+    with_x0 += g * x0[i];
+    with_mixed += g * h[i] / rstd[i / at(C)];
+    squares += g * g;
+    dx0[i] += lambda_0 * g;
+    dx[i] = lambda_r * g;
+  }
+  return {(with_mixed - lambda_0 * with_x0) / lambda_r, with_x0, std::sqrt(squares)};
+}
+
 inline void embedding_norm_forward(Vector& x, Vector& rstd, const Tokens& tokens, const Vector& wte, int C) {
   const int rows = static_cast<int>(tokens.size());
   Vector gathered = zeros(std::int64_t{rows} * C);
@@ -79,6 +108,18 @@ inline void linear_backward_weight(Vector& dW, const Vector& dy, const Vector& x
       for (int i = 0; i < in; ++i)
         dW[at(std::int64_t{o} * in + i)] +=
             dy[at(std::int64_t{r} * out + o)] * x[at(std::int64_t{r} * in + i)];
+}
+
+inline Vector relu2_forward(const Vector& h) {
+  Vector a = h;
+  for (double& value : a) value = value > 0 ? value * value : 0;
+  return a;
+}
+// From a = relu2_forward(h) alone.
+inline Vector relu2_backward(const Vector& da, const Vector& a) {
+  Vector dh = da;
+  for (std::size_t i = 0; i < dh.size(); ++i) dh[i] *= 2 * std::sqrt(a[i]);
+  return dh;
 }
 
 // Channels of one head of q (0), k (1) or v (2) in (rows, 3, H, D).
