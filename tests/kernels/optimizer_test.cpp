@@ -55,16 +55,21 @@ Vector part(const Vector& values, std::int64_t begin, std::int64_t count) {
 TEST_CASE("Muon", "[gemm]") {
   const auto [rows, cols] = GENERATE(MatrixSize{64, 64}, MatrixSize{128, 32}, MatrixSize{32, 128},
                                      MatrixSize{37, 20}, MatrixSize{20, 36});
+  const bool fresh = GENERATE(true, false);  // the first step, or one with a variance from steps before
   const int count = 3, kept = std::max(rows, cols);
-  INFO("rows " << rows << " cols " << cols);
+  INFO("rows " << rows << " cols " << cols << " fresh " << fresh);
   const std::int64_t size = std::int64_t{rows} * cols;
   const MuonStep step = {0.02f, 0.9f, 0.95f, 0.1f};
   DeviceArray<float> p(random(1, count * size)), momentum(random(2, count * size, 0.1)),
       g(random(3, count * size));
-  DeviceArray<float> variance(reference::zeros(count * kept)), gate(Vector{1.0});
+  Vector start_variance = reference::zeros(count * kept);
+  for (std::size_t i = 0; i < start_variance.size() && !fresh; ++i)
+    start_variance[i] = 0.01 + 0.05 * uniform01(4, 0, i);
+  DeviceArray<float> variance(start_variance), gate(Vector{1.0});
   DeviceArray<float> workspace(muon_workspace(count, rows, cols));
   DeviceArray<act> copy(count * size);
   const Vector before = p.values(), old_momentum = momentum.values(), gradient = g.values();
+  const Vector old_variance = variance.values();
   muon_update(device(), p.data(), copy.data(), momentum.data(), variance.data(), g.data(), workspace.data(),
               step, gate.data(), count, rows, cols);
   const Vector after = p.values(), new_momentum = momentum.values(), new_variance = variance.values();
@@ -72,7 +77,7 @@ TEST_CASE("Muon", "[gemm]") {
     INFO("matrix " << i);
     const Vector start = part(before, i * size, size);
     Vector expected = start, expected_momentum = part(old_momentum, i * size, size);
-    Vector expected_variance = reference::zeros(kept);
+    Vector expected_variance = part(old_variance, i * kept, kept);
     reference::muon_update(expected, expected_momentum, expected_variance, part(gradient, i * size, size),
                            step, rows, cols, kInBf16);
     Vector update = part(after, i * size, size);
@@ -86,6 +91,19 @@ TEST_CASE("Muon", "[gemm]") {
   }
   const Vector copied = copy.values();
   for (std::size_t i = 0; i < copied.size(); ++i) REQUIRE(copied[i] == as_double(rounded_to<act>(after[i])));
+}
+
+TEST_CASE("Muon without any gradient only decays", "[gemm]") {
+  const int rows = 48, cols = 32, n = rows * cols;
+  DeviceArray<float> p(random(1, n)), momentum(reference::zeros(n)), g(reference::zeros(n));
+  DeviceArray<float> variance(reference::zeros(rows)), gate(Vector{0.0}),
+      workspace(muon_workspace(1, rows, cols));
+  Vector expected = p.values();
+  for (double& value : expected) value *= 1 - 0.02 * std::sqrt(1.5) * 0.1;
+  muon_update(device(), p.data(), nullptr, momentum.data(), variance.data(), g.data(), workspace.data(),
+              {0.02f, 0.9f, 0.95f, 0.1f}, gate.data(), 1, rows, cols);
+  CHECK(relative_error(p.values(), expected) < 1e-6);
+  CHECK(relative_error(momentum.values(), reference::zeros(n)) == 0);
 }
 
 TEST_CASE("a gate that is not finite stops every update", "[gemm]") {
