@@ -9,6 +9,7 @@
 #include "io/dataset_stream.hpp"
 #include "io/digest.hpp"
 #include "io/hdf5.hpp"
+#include "io/seal.hpp"
 
 namespace spillway {
 
@@ -58,6 +59,7 @@ void CheckpointReader::State::open() {
     fail(ExitCode::io, "{}: cannot be read: {}", name(), std::strerror(errno));
   if (H5Fis_hdf5(file.c_str()) <= 0)
     bad("not an HDF5 file: truncated at its beginning, or not a checkpoint at all");
+  check_seal(file);
   const Handle access_list = hdf5::file_access();
   const hid_t id = H5Fopen(file.c_str(), H5F_ACC_RDONLY, access_list.get());
   if (id < 0) bad("cannot be opened as HDF5 (" + hdf5::last_error() + "): truncated or damaged");

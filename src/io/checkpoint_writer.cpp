@@ -10,6 +10,7 @@
 #include "io/checkpoint.hpp"
 #include "io/digest.hpp"
 #include "io/hdf5.hpp"
+#include "io/seal.hpp"
 
 namespace spillway {
 
@@ -83,10 +84,15 @@ void require_free_space(const std::filesystem::path& file, std::int64_t needed_b
          file.string(), static_cast<double>(needed_bytes) / (1 << 20), free_bytes / (1 << 20));
 }
 
-// Returns the checksum.
-std::string write_dataset(const std::string& file, hid_t root, const std::string& path,
-                          const std::vector<std::int64_t>& shape, hid_t stored, hid_t native,
-                          const void* data, std::span<const std::byte> bytes) {
+// What the seal and the digest need to know of a dataset.
+struct Written {
+  std::string checksum;
+  Extent extent;  // in the file; no bytes where the dataset is empty
+};
+
+Written write_dataset(const std::string& file, hid_t root, const std::string& path,
+                      const std::vector<std::int64_t>& shape, hid_t stored, hid_t native, const void* data,
+                      std::span<const std::byte> bytes) {
   open_group(file, root, path.substr(0, std::max<std::size_t>(path.rfind('/'), 1)));
   const std::vector<hsize_t> extent(shape.begin(), shape.end());
   const Handle space(
@@ -98,7 +104,10 @@ std::string write_dataset(const std::string& file, hid_t root, const std::string
   if (!bytes.empty()) H5_CHECK(file, H5Dwrite(dataset.get(), native, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
   const std::string checksum = xxh3_hex({bytes});
   write_attribute(file, dataset.get(), "xxh3", checksum);
-  return checksum;
+  if (bytes.empty()) return {checksum, {}};
+  const haddr_t offset = H5Dget_offset(dataset.get());
+  SPILLWAY_CHECK(offset != HADDR_UNDEF);
+  return {checksum, {static_cast<std::int64_t>(offset), static_cast<std::int64_t>(bytes.size())}};
 }
 
 }  // namespace
@@ -108,7 +117,13 @@ struct CheckpointWriter::State {
   hdf5::Handle handle;
   std::map<std::string, std::string> checksums;  // of datasets, by path
   std::map<std::string, Attributes> groups;      // by path
+  std::vector<Extent> extents;                   // of the datasets' bytes
   bool committed = false;
+
+  void remember(const std::string& path, const Written& written) {
+    checksums[path] = written.checksum;
+    if (written.extent.bytes > 0) extents.push_back(written.extent);
+  }
 
   template <class Value>
   void write(const std::string& path, const std::vector<std::int64_t>& shape, std::span<const Value> values,
@@ -116,8 +131,8 @@ struct CheckpointWriter::State {
     std::int64_t count = 1;
     for (const std::int64_t extent : shape) count *= extent;
     SPILLWAY_CHECK(path.starts_with('/') && count == static_cast<std::int64_t>(values.size()));
-    checksums[path] = write_dataset(file.string(), handle.get(), path, shape, stored, native, values.data(),
-                                    std::as_bytes(values));
+    remember(path, write_dataset(file.string(), handle.get(), path, shape, stored, native, values.data(),
+                                 std::as_bytes(values)));
   }
 };
 
@@ -164,9 +179,9 @@ void CheckpointWriter::write(const std::string& path, const std::string& text) {
   const std::string name = state_->file.string();
   const Handle type = text_type(name, text);
   // With the terminating zero, as it is stored.
-  state_->checksums[path] =
-      write_dataset(name, state_->handle.get(), path, {1}, type.get(), type.get(), text.c_str(),
-                    std::as_bytes(std::span(text.c_str(), text.size() + 1)));
+  state_->remember(path,
+                   write_dataset(name, state_->handle.get(), path, {1}, type.get(), type.get(), text.c_str(),
+                                 std::as_bytes(std::span(text.c_str(), text.size() + 1))));
 }
 
 void CheckpointWriter::attributes(const std::string& group, const Attributes& values) {
@@ -185,6 +200,7 @@ std::string CheckpointWriter::commit() {
   // A full disk may show only here, when HDF5 writes what it has held back.
   H5_CHECK(name, H5Fflush(state_->handle.get(), H5F_SCOPE_GLOBAL));
   state_->handle = Handle();
+  append_seal(state_->temporary, state_->extents);
   fsync_path(state_->temporary, O_RDWR);
   if (std::rename(state_->temporary.c_str(), state_->file.c_str()) != 0)
     fail(ExitCode::io, "{}: cannot be renamed into place: {}", name, std::strerror(errno));

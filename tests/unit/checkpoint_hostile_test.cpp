@@ -6,6 +6,7 @@
 
 #include "core/error.hpp"
 #include "io/hdf5.hpp"
+#include "io/seal.hpp"
 #include "tests/unit/checkpoint_samples.hpp"
 
 using namespace spillway;
@@ -14,11 +15,14 @@ using hdf5::Handle;
 
 namespace {
 
-// Opens the file for writing, as somebody else's program would, and changes it.
+// Changes the file as somebody else's program would. The seal is made anew: what comes after it must hold by itself.
 void alter(const std::filesystem::path& file, const std::function<void(hid_t)>& change) {
-  const Handle handle(H5Fopen(file.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose);
-  REQUIRE(handle);
-  change(handle.get());
+  {
+    const Handle handle(H5Fopen(file.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose);
+    REQUIRE(handle);
+    change(handle.get());
+  }
+  append_seal(file, {});
 }
 
 Handle create_dataset(hid_t root, const char* path, const std::vector<hsize_t>& extent, hid_t properties) {
@@ -86,6 +90,10 @@ TEST_CASE("an HDF5 file of another program is foreign") {
     const Handle handle(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT), H5Fclose);
     create_dataset(handle.get(), "/temperature", {16}, H5P_DEFAULT);
   }
+  CHECK(refusal(file) ==
+        file.string() +
+            ": has no seal at its end: truncated, changed by another program, or not a Spillway checkpoint");
+  append_seal(file, {});
   CHECK(refusal(file) == file.string() + ": an HDF5 file, but not a Spillway checkpoint (attribute format)");
 }
 
