@@ -32,6 +32,7 @@ void RangeSet::add(std::int64_t first, std::int64_t end) {
 }
 
 void RangeSet::remove(std::int64_t first, std::int64_t end) {
+  if (first >= end) return;
   Ranges result;
   for (const auto& range : ranges_) {
     if (range.first < std::min(first, range.second))

@@ -60,11 +60,12 @@ Shard::Shard(const std::filesystem::path& file) {
                        header[0], kMagic));
   if (header[1] != kVersion)
     refuse(fmt::format("shard version {}; this program reads version {}", header[1], kVersion));
-  const std::size_t held = (bytes_ - sizeof(Header)) / sizeof(std::uint16_t);
-  if (header[2] < 0 || static_cast<std::size_t>(header[2]) != held)
+  const std::size_t payload_bytes = bytes_ - sizeof(Header);
+  if (header[2] < 0 || static_cast<std::size_t>(header[2]) * sizeof(std::uint16_t) != payload_bytes)
     refuse(fmt::format("its header promises {} tokens, the file holds {}: truncated or damaged", header[2],
-                       held));
-  tokens_ = {reinterpret_cast<const std::uint16_t*>(header + std::tuple_size_v<Header>), held};
+                       static_cast<double>(payload_bytes) / sizeof(std::uint16_t)));
+  tokens_ = {reinterpret_cast<const std::uint16_t*>(header + std::tuple_size_v<Header>),
+             payload_bytes / sizeof(std::uint16_t)};
 }
 
 Shard::Shard(Shard&& other) noexcept

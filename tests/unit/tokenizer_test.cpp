@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <random>
 
 #include "core/error.hpp"
@@ -98,7 +99,7 @@ TEST_CASE("a vocabulary that the text cannot fill is refused") {
   REQUIRE_THROWS_WITH(Tokenizer::train(documents, 5000),
                       "--vocab 5000: no such tokenizer can be trained on this text (Vocabulary size too high "
                       "(5000). Please set it "
-                      "to a value <= 275); use more text or a smaller vocabulary");
+                      "to a value <= 290); use more text or a smaller vocabulary");
   REQUIRE_THROWS_WITH(Tokenizer::train(documents, 65537), "--vocab 65537: must be between 260 and 65536");
   REQUIRE_THROWS_WITH(Tokenizer::train(documents, 259), "--vocab 259: must be between 260 and 65536");
   REQUIRE_THROWS_AS(Tokenizer::train({}, 300), Error);
@@ -124,17 +125,21 @@ TEST_CASE("a saved tokenizer is the same after loading; a damaged or foreign one
   std::ofstream(file, std::ios::binary) << "window closes the wind and sun";
   REQUIRE_THROWS_WITH(Tokenizer::load(file), refusal);
   // Cut anywhere, the file is refused, or what is lost does not change a single token.
+  int refused = 0;
   for (std::size_t length = 1; length < model.size(); length += 37) {
     std::ofstream(file, std::ios::binary) << model.substr(0, length);
     INFO(length << " of " << model.size() << " bytes");
+    std::optional<Tokenizer> loaded;
     try {
-      REQUIRE(Tokenizer::load(file).encode(text) == small_tokenizer().encode(text));
-      REQUIRE(model.size() - length < 200);
+      loaded.emplace(Tokenizer::load(file));
     } catch (const Error& error) {
       REQUIRE(error.code() == ExitCode::bad_data);
       REQUIRE(std::string(error.what()).find(file.string() + ": ") == 0);
+      ++refused;
     }
+    if (loaded) REQUIRE(loaded->encode(text) == small_tokenizer().encode(text));
   }
+  REQUIRE(refused > 100);
 }
 
 TEST_CASE("documents of all formats") {
