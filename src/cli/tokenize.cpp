@@ -1,6 +1,10 @@
 // spillway tokenize: text to token shards.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -29,110 +33,162 @@ struct TokenizeOptions {
   std::uint64_t seed = 0;
 };
 
+struct Corpus {
+  std::vector<std::string> documents;
+  std::vector<bool> held_out;  // by document
+};
+
+// What one side of the split adds up to.
+struct Side {
+  std::int64_t documents = 0, text_bytes = 0;
+  std::vector<std::uint16_t> tokens;
+};
+
 std::string read_text(const std::string& source) {
   if (source == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
   std::ifstream stream(source, std::ios::binary);
-  if (!stream) fail(ExitCode::bad_data, "--text {}: cannot be read; check the path", source);
+  if (!stream || std::filesystem::is_directory(source))
+    fail(ExitCode::bad_data, "--text {}: cannot be read; check the path", source);
   return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+// "\n" and "\t" as people can type them on a command line.
+std::string unescape(std::string text) {
+  for (const auto& [spelled, meant] : {std::pair{"\\n", "\n"}, {"\\t", "\t"}})
+    for (std::size_t at = 0; (at = text.find(spelled, at)) != std::string::npos; ++at)
+      text.replace(at, 2, meant);
+  return text;
+}
+
+std::vector<std::string> documents_of(const TokenizeOptions& options, std::string_view text,
+                                      const std::string& source) {
+  if (options.input_format == "bible") return bible_chapters(text, source);
+  if (options.input_format == "gutenberg") return gutenberg_book(text, source);
+  if (options.input_format == "jsonl") return json_lines(text, source);
+  return split_documents(text, unescape(options.split_on));
 }
 
 std::vector<std::string> read_documents(const TokenizeOptions& options) {
   std::vector<std::string> documents;
-  for (const auto& source : options.text) {
-    const std::string text = read_text(source);
-    require_utf8(text, source == "-" ? "standard input" : source);
-    auto parts =
-        options.input_format == "bible" ? bible_chapters(text) : split_documents(text, options.split_on);
-    if (parts.empty())
-      fail(ExitCode::bad_data, "{}: empty: no text to tokenize", source == "-" ? "standard input" : source);
+  for (const auto& file : options.text) {
+    const std::string source = file == "-" ? "standard input" : file;
+    const std::string text = read_text(file);
+    require_utf8(text, source);
+    auto parts = documents_of(options, text, source);
+    if (parts.empty()) fail(ExitCode::bad_data, "{}: empty: no text to tokenize", source);
     std::move(parts.begin(), parts.end(), std::back_inserter(documents));
-  }
-  // A validation set needs a document of its own.
-  if (documents.size() == 1) {
-    std::string& whole = documents.front();
-    const auto wanted =
-        static_cast<std::size_t>(static_cast<double>(whole.size()) * (1 - options.val_fraction));
-    const std::size_t cut = whole.find('\n', wanted);
-    if (cut == std::string::npos)
-      fail(ExitCode::bad_data, "one document without a line break near its end cannot be split");
-    std::cout << fmt::format("one document only: its last {} bytes are held out\n", whole.size() - cut - 1);
-    documents.push_back(whole.substr(cut + 1));
-    documents.front().resize(cut + 1);
   }
   return documents;
 }
 
-// Which documents are held out: those with the smallest random numbers, at least one and not all.
-std::vector<bool> choose_held_out(std::size_t count, const TokenizeOptions& options) {
-  const auto wanted = std::clamp<std::size_t>(
-      static_cast<std::size_t>(static_cast<double>(count) * options.val_fraction), 1, count - 1);
-  std::vector<std::size_t> order(count);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  if (count > 2)  // two documents may be the halves of one: the later is held out
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return uniform01(options.seed, 0, a) < uniform01(options.seed, 0, b);
-    });
-  else
-    std::reverse(order.begin(), order.end());
-  std::vector<bool> held_out(count, false);
-  for (std::size_t i = 0; i < wanted; ++i) held_out[order[i]] = true;
-  return held_out;
+// Where the held-out end of a lone document begins: at a line break where one is near, never inside a character.
+std::size_t place_to_cut(std::string_view text, double val_fraction) {
+  auto cut = static_cast<std::size_t>(static_cast<double>(text.size()) * (1 - val_fraction));
+  while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xc0) == 0x80) --cut;
+  const std::size_t line_break = text.find('\n', cut);
+  if (line_break != std::string_view::npos && line_break - cut < (text.size() - cut) / 2)
+    cut = line_break + 1;
+  if (cut == 0 || cut >= text.size())
+    fail(ExitCode::bad_data, "one document of {} bytes is too little text to hold a part of it out",
+         text.size());
+  return cut;
 }
 
-Tokenizer make_tokenizer(const TokenizeOptions& options, const std::vector<std::string>& documents,
-                         const std::vector<bool>& held_out) {
+// Held out are the documents with the smallest random numbers, at least one and not all; the end of a lone document.
+Corpus split(std::vector<std::string> documents, const TokenizeOptions& options) {
+  const std::size_t count = documents.size();
+  if (count == 1) {
+    const std::size_t cut = place_to_cut(documents[0], options.val_fraction);
+    std::cout << fmt::format("one document only: its last {} bytes are held out\n",
+                             documents[0].size() - cut);
+    return {{documents[0].substr(0, cut), documents[0].substr(cut)}, {false, true}};
+  }
+  std::vector<std::size_t> order(count);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return uniform01(options.seed, 0, a) < uniform01(options.seed, 0, b);
+  });
+  const auto wanted = std::clamp<std::size_t>(
+      static_cast<std::size_t>(static_cast<double>(count) * options.val_fraction), 1, count - 1);
+  std::vector<bool> held_out(count, false);
+  for (std::size_t i = 0; i < wanted; ++i) held_out[order[i]] = true;
+  return {std::move(documents), std::move(held_out)};
+}
+
+Tokenizer make_tokenizer(const TokenizeOptions& options, const Corpus& corpus) {
   if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
-  std::vector<std::string> training;
-  for (std::size_t i = 0; i < documents.size(); ++i)
-    if (!held_out[i]) training.push_back(documents[i]);
+  std::vector<std::string_view> training;
+  for (std::size_t i = 0; i < corpus.documents.size(); ++i)
+    if (!corpus.held_out[i]) training.push_back(corpus.documents[i]);
+  std::cout << fmt::format("training a tokenizer of {} pieces\n", options.vocab) << std::flush;
   return Tokenizer::train(training, options.vocab);
 }
 
 void check(const TokenizeOptions& options) {
   if (options.text.empty()) fail(ExitCode::usage, "--text FILE is needed ('-' reads standard input)");
   if (options.out.empty()) fail(ExitCode::usage, "--out FOLDER is needed");
-  if (options.input_format != "plain" && options.input_format != "bible")
-    fail(ExitCode::usage, "--input-format {}: must be plain or bible", options.input_format);
+  constexpr std::array formats = {"plain", "bible", "gutenberg", "jsonl"};
+  if (std::find(formats.begin(), formats.end(), options.input_format) == formats.end())
+    fail(ExitCode::usage, "--input-format {}: must be {}", options.input_format, fmt::join(formats, ", "));
+  if (!options.split_on.empty() && options.input_format != "plain")
+    fail(ExitCode::usage, "--split-on is for --input-format plain; {} has documents of its own",
+         options.input_format);
   if (!(options.val_fraction > 0 && options.val_fraction < 1))
     fail(ExitCode::usage, "--val-fraction {}: must be between 0 and 1", options.val_fraction);
 }
 
+// Tokens of all documents, each after a separator. On a terminal the part that is done is shown.
+std::array<Side, 2> encode(const Corpus& corpus, const Tokenizer& tokenizer) {
+  std::array<Side, 2> sides;  // training, held out
+  const bool terminal = isatty(STDOUT_FILENO) != 0;
+  const std::size_t count = corpus.documents.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    if (terminal && (i * 100 / count != (i + 1) * 100 / count))
+      std::cout << fmt::format("\rencoding {} %", (i + 1) * 100 / count) << std::flush;
+    Side& side = sides[corpus.held_out[i] ? 1 : 0];
+    side.tokens.push_back(static_cast<std::uint16_t>(tokenizer.separator()));
+    for (const int token : tokenizer.encode(corpus.documents[i]))
+      side.tokens.push_back(static_cast<std::uint16_t>(token));
+    ++side.documents;
+    side.text_bytes += static_cast<std::int64_t>(corpus.documents[i].size());
+  }
+  if (terminal) std::cout << "\r\x1b[K";
+  return sides;
+}
+
+void print_row(const char* name, const Side& side) {
+  std::cout << fmt::format("{:<9} {:>10} {:>14} {:>14} {:>12.2f}\n", name, side.documents, side.text_bytes,
+                           side.tokens.size(),
+                           static_cast<double>(side.text_bytes) / static_cast<double>(side.tokens.size()));
+}
+
 void tokenize(const TokenizeOptions& options) {
   check(options);
-  const std::vector<std::string> documents = read_documents(options);
-  const std::vector<bool> held_out = choose_held_out(documents.size(), options);
-  const Tokenizer tokenizer = make_tokenizer(options, documents, held_out);
-
-  DataInfo info;
-  info.vocab = tokenizer.vocab();
-  info.tokenizer = "tokenizer.model";
-  info.documents = static_cast<std::int64_t>(documents.size());
-  info.token_bytes = tokenizer.token_bytes();
-  std::vector<std::uint16_t> train, val;
-  for (std::size_t i = 0; i < documents.size(); ++i) {
-    auto& stream = held_out[i] ? val : train;
-    stream.push_back(static_cast<std::uint16_t>(tokenizer.separator()));
-    for (const int token : tokenizer.encode(documents[i]))
-      stream.push_back(static_cast<std::uint16_t>(token));
-    info.text_bytes += static_cast<std::int64_t>(documents[i].size());
-  }
-  info.train_tokens = static_cast<std::int64_t>(train.size());
-  info.val_tokens = static_cast<std::int64_t>(val.size());
+  const Corpus corpus = split(read_documents(options), options);
+  const Tokenizer tokenizer = make_tokenizer(options, corpus);
+  const auto [train, val] = encode(corpus, tokenizer);
 
   const std::filesystem::path out = options.out;
   std::error_code error;
   std::filesystem::create_directories(out, error);
   if (error) fail(ExitCode::io, "--out {}: cannot be created: {}", options.out, error.message());
-  write_shard(out / "train_000000.bin", train);
-  write_shard(out / "val_000000.bin", val);
+  const int shards = write_shards(out, "train", train.tokens) + write_shards(out, "val", val.tokens);
   tokenizer.save(out / "tokenizer.model");
-  write_data_info(out, info);
-  std::cout << fmt::format(
-      "{} documents, {} bytes → {} training and {} held-out tokens of {} pieces, {:.2f} bytes per token, in "
-      "{}\n",
-      info.documents, info.text_bytes, info.train_tokens, info.val_tokens, info.vocab,
-      static_cast<double>(info.text_bytes) / static_cast<double>(info.train_tokens + info.val_tokens),
-      options.out);
+  write_data_info(out, {.vocab = tokenizer.vocab(),
+                        .tokenizer = "tokenizer.model",
+                        .tokenizer_digest = tokenizer.digest(),
+                        .documents = train.documents + val.documents,
+                        .text_bytes = train.text_bytes + val.text_bytes,
+                        .train_tokens = static_cast<std::int64_t>(train.tokens.size()),
+                        .val_tokens = static_cast<std::int64_t>(val.tokens.size()),
+                        .token_bytes = tokenizer.token_bytes()});
+
+  std::cout << fmt::format("{:<9} {:>10} {:>14} {:>14} {:>12}\n", "", "documents", "bytes", "tokens",
+                           "bytes/token");
+  print_row("training", train);
+  print_row("held out", val);
+  std::cout << fmt::format("{} shards, tokenizer.model ({} pieces) and data.json are in {}\n", shards,
+                           tokenizer.vocab(), options.out);
 }
 
 }  // namespace
@@ -141,20 +197,27 @@ int run_tokenize(const Arguments& arguments) {
   CommandSpec spec;
   spec.name = "tokenize";
   spec.summary = "Trains a tokenizer on text and writes token shards for training and validation.";
-  spec.usage = "spillway tokenize --text FILE [--text FILE ...] --out FOLDER [options]";
+  spec.usage = "spillway tokenize --text FILE [FILE ...] --out FOLDER [options]";
   TokenizeOptions options;
-  spec.options.add_options()("text", po::value(&options.text)->composing()->multitoken(),
-                             "text file, UTF-8; '-' reads standard input")(
-      "input-format", po::value(&options.input_format)->default_value("plain"),
-      "plain, or bible: the output of bible -f gen1:1-rev22:21")(
+  const auto option = [&](const char* name, const po::value_semantic* value, const char* description) {
+    spec.options.add_options()(name, value, description);
+  };
+  option("text", po::value(&options.text)->composing()->multitoken(),
+         "text files, UTF-8; '-' reads standard input");
+  option("input-format", po::value(&options.input_format)->default_value("plain"),
+         "plain; bible: the output of bible -f gen1:1-rev22:21; gutenberg: an e-book with its licence around "
+         "it; "
+         "jsonl: a JSON object with a \"text\" a line");
+  option(
       "split-on", po::value(&options.split_on),
-      "plain: text that separates documents; default: one file, one document")("out", po::value(&options.out),
-                                                                               "folder to write to")(
-      "vocab", po::value(&options.vocab)->default_value(32768), "number of pieces of the tokenizer to train")(
-      "tokenizer", po::value(&options.tokenizer), "use this SentencePiece model instead of training one")(
-      "val-fraction", po::value(&options.val_fraction)->default_value(0.05, "0.05"),
-      "part of the documents that is held out")("seed", po::value(&options.seed)->default_value(1),
-                                                "of the choice of held-out documents");
+      "plain: text that separates documents, e.g. '\\n\\n' for blank lines; default: one file, one document");
+  option("out", po::value(&options.out), "folder to write to");
+  option("vocab", po::value(&options.vocab)->default_value(32768),
+         "number of pieces of the tokenizer to train");
+  option("tokenizer", po::value(&options.tokenizer), "use this SentencePiece model instead of training one");
+  option("val-fraction", po::value(&options.val_fraction)->default_value(0.05, "0.05"),
+         "part of the documents that is held out");
+  option("seed", po::value(&options.seed)->default_value(1), "of the choice of held-out documents");
   if (!parse(spec, arguments)) return 0;
   tokenize(options);
   return 0;

@@ -1,6 +1,7 @@
 #include "data/documents.hpp"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
 
@@ -30,31 +31,71 @@ std::size_t utf8_length(std::string_view text) {
   return 0;
 }
 
+// Calls visit(line number from 1, line without its break) for each line.
+template <class Visit>
+void for_each_line(std::string_view text, Visit visit) {
+  for (std::size_t number = 1; !text.empty(); ++number) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    visit(number, text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
+
 }  // namespace
 
-std::vector<std::string> bible_chapters(std::string_view text) {
+std::vector<std::string> bible_chapters(std::string_view text, const std::string& source) {
   std::vector<std::string> chapters;
-  std::string chapter_name;
-  std::size_t number = 0;
-  while (!text.empty()) {
-    ++number;
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.empty()) continue;
+  std::string_view chapter_name;
+  for_each_line(text, [&](std::size_t number, std::string_view line) {
+    if (line.empty()) return;
     // "1Sam3:4 And he answered": book and chapter, colon, verse, blank.
     const std::size_t blank = std::min(line.find(' '), line.size());
     const std::size_t colon = line.substr(0, blank).rfind(':');
     if (colon == std::string_view::npos || !all_digits(line.substr(colon + 1, blank - colon - 1)))
       fail(ExitCode::bad_data,
-           "line {}: no verse reference as in 'Ge1:1 In the beginning': is this the output of "
+           "{}: line {}: no verse reference as in 'Ge1:1 In the beginning': is this the output of "
            "bible -f gen1:1-rev22:21?",
-           number);
+           source, number);
     if (chapters.empty() || line.substr(0, colon) != chapter_name) chapters.emplace_back();
     chapter_name = line.substr(0, colon);
     chapters.back() += std::string(line.substr(std::min(blank + 1, line.size()))) + "\n";
-  }
+  });
   return chapters;
+}
+
+std::vector<std::string> gutenberg_book(std::string_view text, const std::string& source) {
+  enum class Part { before, book, after } part = Part::before;
+  std::string book;
+  for_each_line(text, [&](std::size_t, std::string_view line) {
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    if (part == Part::before && line.starts_with("*** START OF ")) {
+      part = Part::book;
+    } else if (part == Part::book && line.starts_with("*** END OF ")) {
+      part = Part::after;
+    } else if (part == Part::book) {
+      book.append(line).push_back('\n');
+    }
+  });
+  if (part != Part::after)
+    fail(ExitCode::bad_data,
+         "{}: no line '*** {} OF THE PROJECT GUTENBERG EBOOK'; truncated, or use --input-format plain",
+         source, part == Part::before ? "START" : "END");
+  const std::size_t first = book.find_first_not_of('\n');
+  if (first == std::string::npos) return {};
+  return {book.substr(first, book.find_last_not_of('\n') + 2 - first)};
+}
+
+std::vector<std::string> json_lines(std::string_view text, const std::string& source) {
+  std::vector<std::string> documents;
+  for_each_line(text, [&](std::size_t number, std::string_view line) {
+    if (line.empty()) return;
+    const auto object = nlohmann::json::parse(line, nullptr, false);
+    if (!object.is_object() || !object.contains("text") || !object["text"].is_string())
+      fail(ExitCode::bad_data, "{}: line {}: not a JSON object with a string \"text\"", source, number);
+    documents.push_back(object["text"].get<std::string>());
+    if (documents.back().empty()) documents.pop_back();
+  });
+  return documents;
 }
 
 std::vector<std::string> split_documents(std::string_view text, std::string_view separator) {

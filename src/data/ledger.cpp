@@ -9,10 +9,10 @@ namespace spillway {
 RangeSet::RangeSet(const Ranges& ranges) {
   for (const auto& [first, end] : ranges) {
     if (first < 0 || end <= first) fail(ExitCode::bad_data, "[{}, {}) is not a range of blocks", first, end);
-    const std::int64_t before = count();
-    add(first, end);
-    if (count() != before + end - first)
+    const auto overlaps = [&](const auto& other) { return first < other.second && other.first < end; };
+    if (std::any_of(ranges_.begin(), ranges_.end(), overlaps))
       fail(ExitCode::bad_data, "[{}, {}) overlaps another range", first, end);
+    add(first, end);
   }
 }
 
@@ -32,6 +32,7 @@ void RangeSet::add(std::int64_t first, std::int64_t end) {
 }
 
 void RangeSet::remove(std::int64_t first, std::int64_t end) {
+  if (first >= end) return;
   Ranges result;
   for (const auto& range : ranges_) {
     if (range.first < std::min(first, range.second))
@@ -51,7 +52,7 @@ RangeSet RangeSet::take(std::int64_t count) {
   RangeSet taken;
   while (count > 0 && !ranges_.empty()) {
     const auto [first, end] = ranges_.front();
-    const std::int64_t cut = std::min(end, first + count);
+    const std::int64_t cut = count < end - first ? first + count : end;
     taken.add(first, cut);
     remove(first, cut);
     count -= cut - first;
@@ -134,7 +135,9 @@ nlohmann::json Ledger::to_json() const { return {{"total", total_}, {"committed"
 
 Ledger Ledger::from_json(const nlohmann::json& document) {
   try {
-    Ledger ledger(document.at("total").get<std::int64_t>());
+    const auto total = document.at("total").get<std::int64_t>();
+    if (total <= 0) fail(ExitCode::bad_data, "ledger: a total of {} blocks; must be positive", total);
+    Ledger ledger(total);
     ledger.committed_ = RangeSet(document.at("committed").get<RangeSet::Ranges>());
     for (const auto& [first, end] : ledger.committed_.ranges()) {
       if (!ledger.free_.contains(first, end))

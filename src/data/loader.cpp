@@ -36,7 +36,8 @@ int data_vocab(const std::filesystem::path& folder) {
 
 Loader::Loader(const std::filesystem::path& folder, int sequence, std::int64_t tokens_per_step,
                std::int64_t val_tokens, std::uint64_t seed)
-    : sequence_(sequence),
+    : folder_(folder),
+      sequence_(sequence),
       seed_(seed),
       train_(folder, "train"),
       val_(folder, "val"),
@@ -56,12 +57,27 @@ Loader::Loader(const std::filesystem::path& folder, int sequence, std::int64_t t
     fail(ExitCode::bad_data,
          "data.dir {}: {} held-out tokens and train.val-tokens = {} give no sequence of {}", folder.string(),
          val_.size(), val_tokens, sequence);
+  require_counts();
   vocab_ = data_vocab(folder);
-  if (const int largest = std::max(train_.largest(), val_.largest()); largest >= vocab_)
+  measure_validation();
+}
+
+// Shards that an earlier or interrupted spillway tokenize left in the folder would be read with the wrong vocabulary.
+void Loader::require_counts() const {
+  if (!info_ || (info_->train_tokens == train_.size() && info_->val_tokens == val_.size())) return;
+  fail(ExitCode::bad_data,
+       "data.dir {}: the shards hold {} + {} tokens, data.json counts {} + {}; empty the folder and run "
+       "spillway "
+       "tokenize again",
+       folder_.string(), train_.size(), val_.size(), info_->train_tokens, info_->val_tokens);
+}
+
+void Loader::require_known(std::span<const std::int32_t> tokens) const {
+  const auto largest = std::max_element(tokens.begin(), tokens.end());
+  if (largest != tokens.end() && *largest >= vocab_)
     fail(ExitCode::bad_data,
          "data.dir {}: token {} is outside data.json's vocabulary of {}; run spillway tokenize again",
-         folder.string(), largest, vocab_);
-  measure_validation();
+         folder_.string(), *largest, vocab_);
 }
 
 void Loader::fill_sequence(const TokenStream& stream, std::int64_t start, std::int32_t* tokens,
@@ -70,6 +86,8 @@ void Loader::fill_sequence(const TokenStream& stream, std::int64_t start, std::i
   stream.read(start, {tokens, length});
   std::copy_n(tokens + 1, length - 1, targets);
   stream.read(start + sequence_, {targets + length - 1, 1});
+  require_known({tokens, length});
+  require_known({targets + length - 1, 1});
 }
 
 void Loader::fill(std::int64_t block, int first, int count, std::int32_t* tokens,
@@ -103,6 +121,7 @@ void Loader::measure_validation() {
   if (!info_) return;
   std::vector<std::int32_t> targets(static_cast<std::size_t>(validation_tokens()));
   val_.read(1, targets);
+  require_known(targets);
   std::int64_t bytes = 0;
   for (const std::int32_t token : targets) bytes += info_->token_bytes[static_cast<std::size_t>(token)];
   if (bytes > 0) val_bytes_per_token_ = static_cast<double>(bytes) / static_cast<double>(targets.size());

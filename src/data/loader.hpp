@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "data/shard.hpp"
@@ -25,12 +26,13 @@ int data_vocab(const std::filesystem::path& folder);
 class Loader {
  public:
   // val_tokens: held-out tokens of one validation, rounded down to whole sequences, at most what there is.
-  // Throws Error(bad_data) for missing shards, fewer tokens than one block, or a token id outside the vocabulary;
-  // Error(usage) for sizes that do not fit each other.
+  // Throws Error(bad_data) for missing shards, shards that data.json does not count, fewer tokens than one block, or a
+  // held-out token outside the vocabulary; Error(usage) for sizes that do not fit each other.
   Loader(const std::filesystem::path& folder, int sequence, std::int64_t tokens_per_step,
          std::int64_t val_tokens, std::uint64_t seed);
 
-  // Sequences [first, first + count) of block `block`: tokens and targets are (count, T).
+  // Sequences [first, first + count) of block `block`: tokens and targets are (count, T). Throws Error(bad_data) for a
+  // token outside the vocabulary: tokens are checked as they are read, so that large data does not delay the start.
   void fill(std::int64_t block, int first, int count, std::int32_t* tokens, std::int32_t* targets) const;
 
   int vocab() const { return vocab_; }
@@ -49,8 +51,11 @@ class Loader {
  private:
   void fill_sequence(const TokenStream& stream, std::int64_t start, std::int32_t* tokens,
                      std::int32_t* targets) const;
+  void require_counts() const;
+  void require_known(std::span<const std::int32_t> tokens) const;
   void measure_validation();
 
+  std::filesystem::path folder_;
   int sequence_, sequences_per_block_ = 0;
   std::uint64_t seed_;
   TokenStream train_, val_;

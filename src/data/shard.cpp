@@ -60,11 +60,12 @@ Shard::Shard(const std::filesystem::path& file) {
                        header[0], kMagic));
   if (header[1] != kVersion)
     refuse(fmt::format("shard version {}; this program reads version {}", header[1], kVersion));
-  const std::size_t held = (bytes_ - sizeof(Header)) / sizeof(std::uint16_t);
-  if (header[2] < 0 || static_cast<std::size_t>(header[2]) != held)
+  const std::size_t payload_bytes = bytes_ - sizeof(Header);
+  if (header[2] < 0 || static_cast<std::size_t>(header[2]) * sizeof(std::uint16_t) != payload_bytes)
     refuse(fmt::format("its header promises {} tokens, the file holds {}: truncated or damaged", header[2],
-                       held));
-  tokens_ = {reinterpret_cast<const std::uint16_t*>(header + std::tuple_size_v<Header>), held};
+                       static_cast<double>(payload_bytes) / sizeof(std::uint16_t)));
+  tokens_ = {reinterpret_cast<const std::uint16_t*>(header + std::tuple_size_v<Header>),
+             payload_bytes / sizeof(std::uint16_t)};
 }
 
 Shard::Shard(Shard&& other) noexcept
@@ -81,6 +82,17 @@ void write_shard(const std::filesystem::path& file, std::span<const std::uint16_
   header[1] = kVersion;
   header[2] = static_cast<std::int32_t>(tokens.size());
   write_file_atomically(file, {std::as_bytes(std::span(header)), std::as_bytes(tokens)});
+}
+
+int write_shards(const std::filesystem::path& folder, const std::string& split,
+                 std::span<const std::uint16_t> tokens, std::size_t shard_tokens) {
+  int shards = 0;
+  do {
+    const auto part = tokens.first(std::min(shard_tokens, tokens.size()));
+    write_shard(folder / fmt::format("{}_{:06}.bin", split, shards++), part);
+    tokens = tokens.subspan(part.size());
+  } while (!tokens.empty());
+  return shards;
 }
 
 TokenStream::TokenStream(const std::filesystem::path& folder, const std::string& split) {
@@ -122,24 +134,38 @@ int TokenStream::largest() const {
   return result;
 }
 
+namespace {
+
+// Throws nlohmann::json::exception for a document of another shape.
+DataInfo parse_data_info(const nlohmann::json& document) {
+  DataInfo info;
+  info.vocab = document.at("vocab").get<int>();
+  info.tokenizer = document.at("tokenizer").get<std::string>();
+  info.tokenizer_digest = document.at("tokenizer_digest").get<std::string>();
+  info.documents = document.at("documents").get<std::int64_t>();
+  info.text_bytes = document.at("text_bytes").get<std::int64_t>();
+  info.train_tokens = document.at("train_tokens").get<std::int64_t>();
+  info.val_tokens = document.at("val_tokens").get<std::int64_t>();
+  info.token_bytes = document.at("token_bytes").get<std::vector<std::int32_t>>();
+  return info;
+}
+
+}  // namespace
+
 std::optional<DataInfo> read_data_info(const std::filesystem::path& folder) {
   const auto file = folder / "data.json";
-  std::ifstream stream(file);
-  if (!stream) return std::nullopt;
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return std::nullopt;
   try {
-    const auto document = nlohmann::json::parse(stream);
-    DataInfo info;
-    info.vocab = document.at("vocab").get<int>();
-    info.tokenizer = document.at("tokenizer").get<std::string>();
-    info.documents = document.at("documents").get<std::int64_t>();
-    info.text_bytes = document.at("text_bytes").get<std::int64_t>();
-    info.train_tokens = document.at("train_tokens").get<std::int64_t>();
-    info.val_tokens = document.at("val_tokens").get<std::int64_t>();
-    info.token_bytes = document.at("token_bytes").get<std::vector<std::int32_t>>();
+    std::ifstream stream(file);
+    DataInfo info = parse_data_info(nlohmann::json::parse(stream));
     if (info.vocab <= 0 || info.token_bytes.size() != static_cast<std::size_t>(info.vocab))
       fail(ExitCode::bad_data,
            "{}: token_bytes has {} entries for a vocabulary of {}; run spillway tokenize again",
            file.string(), info.token_bytes.size(), info.vocab);
+    if (std::any_of(info.token_bytes.begin(), info.token_bytes.end(), [](auto bytes) { return bytes < 0; }))
+      fail(ExitCode::bad_data, "{}: token_bytes has a negative entry; run spillway tokenize again",
+           file.string());
     return info;
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::bad_data, "{}: {}; run spillway tokenize again", file.string(), error.what());
@@ -149,6 +175,7 @@ std::optional<DataInfo> read_data_info(const std::filesystem::path& folder) {
 void write_data_info(const std::filesystem::path& folder, const DataInfo& info) {
   const nlohmann::json document = {{"vocab", info.vocab},
                                    {"tokenizer", info.tokenizer},
+                                   {"tokenizer_digest", info.tokenizer_digest},
                                    {"documents", info.documents},
                                    {"text_bytes", info.text_bytes},
                                    {"train_tokens", info.train_tokens},

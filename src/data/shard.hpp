@@ -28,8 +28,13 @@ class Shard {
   std::span<const std::uint16_t> tokens_;
 };
 
-// Writes a shard: temporary file, fsync, rename. Throws Error(io).
+// Writes a shard: temporary file, fsync, rename. Throws Error(io). At most 2^31 - 1 tokens.
 void write_shard(const std::filesystem::path& file, std::span<const std::uint16_t> tokens);
+
+// Writes {split}_000000.bin, {split}_000001.bin, … of at most shard_tokens tokens each, 100 million as in llm.c's
+// scripts; returns how many. Throws Error(io).
+int write_shards(const std::filesystem::path& folder, const std::string& split,
+                 std::span<const std::uint16_t> tokens, std::size_t shard_tokens = 100'000'000);
 
 // Several shards read as one stream of tokens.
 class TokenStream {
@@ -55,12 +60,13 @@ class TokenStream {
 // What `spillway tokenize` writes beside the shards, data.json.
 struct DataInfo {
   int vocab = 0;
-  std::string tokenizer;  // file name in the same folder; empty if unknown
+  std::string tokenizer;         // file name in the same folder
+  std::string tokenizer_digest;  // Tokenizer::digest(): equal at all sites of a run
   std::int64_t documents = 0, text_bytes = 0, train_tokens = 0, val_tokens = 0;
   std::vector<std::int32_t> token_bytes;  // UTF-8 bytes that each token id stands for
 };
 
-// Nothing where the folder has no data.json. Throws Error(bad_data) for one that is not what we write.
+// Nothing where the folder has no data.json. Throws Error(bad_data) for one that cannot be read or is not what we write.
 std::optional<DataInfo> read_data_info(const std::filesystem::path& folder);
 void write_data_info(const std::filesystem::path& folder, const DataInfo& info);
 

@@ -72,6 +72,11 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
   TrainingState state;
   std::string parent_digest;
   if (site.leader()) {
+    if (!loader.validation_bytes_per_token())
+      log_warning(
+          "data.dir {}: no data.json: the vocabulary is taken to be {}, and validation is in nats per token "
+          "only",
+          config.data.dir, loader.vocab());
     folder.emplace(site_folder(config));
     if (const auto checkpoint = find_checkpoint(config, *folder)) {
       state = read_training_state(*checkpoint, setup);

@@ -1,6 +1,8 @@
 #include "data/ledger.hpp"
 
+#include <limits>
 #include <random>
+#include <set>
 
 #include "core/error.hpp"
 #include "tests/catch.hpp"
@@ -52,7 +54,64 @@ TEST_CASE("a ledger survives a restart of the hub") {
   REQUIRE(again.available() == 7);  // leases are brought back by their members
   REQUIRE_THROWS_WITH(Ledger::from_json({{"total", 4}, {"committed", {{2, 5}}}}),
                       "committed blocks [2, 5) lie outside the 4 of the run");
-  REQUIRE_THROWS_AS(Ledger::from_json({{"total", "many"}}), Error);
+  REQUIRE_THROWS_WITH(Ledger::from_json({{"total", 9}, {"committed", {{2, 5}, {4, 6}}}}),
+                      "[4, 6) overlaps another range");
+  REQUIRE_THROWS_WITH(Ledger::from_json({{"total", -1}, {"committed", nlohmann::json::array()}}),
+                      "ledger: a total of -1 blocks; must be positive");
+  for (const char* damaged : {R"({"total": "many", "committed": []})", R"({"total": 5})",
+                              R"({"total": 5, "committed": [[1]]})", R"([])"}) {
+    INFO(damaged);
+    REQUIRE_THROWS_AS(Ledger::from_json(nlohmann::json::parse(damaged)), Error);
+  }
+}
+
+TEST_CASE("numbers at the end of 64 bits do not overflow") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  REQUIRE_THROWS_WITH(RangeSet({{0, most}, {1, most}}), "[1, 9223372036854775807) overlaps another range");
+  RangeSet set({{most - 5, most}});
+  REQUIRE(set.take(most).count() == 5);
+  REQUIRE(set.empty());
+  Ledger ledger(10);
+  REQUIRE(ledger.lease("texas", 3).count() == 3);
+  REQUIRE(ledger.lease("texas", most).count() == 7);
+  REQUIRE(ledger.lease("texas", -1).empty());
+}
+
+TEST_CASE("range sets agree with sets of numbers under random changes") {
+  const unsigned seed = GENERATE(1u, 2u, 3u);
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  RangeSet set;
+  std::set<std::int64_t> expected;
+  for (int step = 0; step < 1000; ++step) {
+    const auto first = static_cast<std::int64_t>(random() % 60);
+    const auto end = first + static_cast<std::int64_t>(random() % 9);
+    const auto choice = random() % 5;
+    if (choice < 2) {
+      set.add(first, end);
+      for (auto block = first; block < end; ++block) expected.insert(block);
+    } else if (choice < 4) {
+      set.remove(first, end);
+      for (auto block = first; block < end; ++block) expected.erase(block);
+    } else {
+      const RangeSet taken = set.take(end - first);
+      for (const auto& [a, b] : taken.ranges())
+        for (auto block = a; block < b; ++block) {
+          REQUIRE(block == *expected.begin());  // lowest first
+          expected.erase(expected.begin());
+        }
+    }
+    std::set<std::int64_t> seen;
+    std::int64_t last = -2;
+    for (const auto& [a, b] : set.ranges()) {
+      REQUIRE(a > last);  // ordered, and not touching the one before
+      REQUIRE(b > a);
+      last = b;
+      for (auto block = a; block < b; ++block) seen.insert(block);
+    }
+    REQUIRE(seen == expected);
+    REQUIRE(set.count() == static_cast<std::int64_t>(expected.size()));
+  }
 }
 
 TEST_CASE("under any churn every block is committed exactly once") {

@@ -1,7 +1,7 @@
 #include "data/loader.hpp"
 
-#include <fstream>
 #include <set>
+#include <span>
 
 #include "core/error.hpp"
 #include "tests/catch.hpp"
@@ -90,20 +90,63 @@ TEST_CASE("data that cannot be trained on is refused with a remedy") {
                       "train.tokens-per-step = 36: must be a positive multiple of model.sequence = 8");
 }
 
-TEST_CASE("a damaged shard is named") {
+TEST_CASE("with data.json the vocabulary and the bytes of the held-out text are known") {
   const TemporaryFolder folder;
   write_counting_text(folder.path(), 100, 50);
-  const auto file = folder.path() / "val_000000.bin";
-  std::filesystem::resize_file(file, 1024 + 60);
+  DataInfo info;
+  info.vocab = 150;
+  info.train_tokens = 100;
+  info.val_tokens = 50;
+  info.token_bytes.assign(150, 2);
+  info.token_bytes[101] = 50;  // the first target of the held-out text
+  write_data_info(folder.path(), info);
+  const Loader loader(folder.path(), 8, 32, 20, 3);
+  REQUIRE(loader.vocab() == 150);
+  REQUIRE(loader.validation_tokens() == 16);
+  REQUIRE(loader.validation_bytes_per_token().value() == Approx((15 * 2 + 50) / 16.0));
+}
+
+TEST_CASE("tokens outside the vocabulary are refused when they are read") {
+  const TemporaryFolder folder;
+  write_counting_text(folder.path(), 100, 50);
+  DataInfo info;
+  info.vocab = 90;
+  info.train_tokens = 100;
+  info.val_tokens = 50;
+  info.token_bytes.assign(90, 1);
+  write_data_info(folder.path(), info);
+  const auto refusal = [&](int token) {
+    return "data.dir " + folder.path().string() + ": token " + std::to_string(token) +
+           " is outside data.json's vocabulary of 90; run spillway tokenize again";
+  };
+  REQUIRE_THROWS_WITH(Loader(folder.path(), 8, 32, 48, 3), refusal(148));
+  write_shard(folder.path() / "val_000000.bin", std::vector<std::uint16_t>(50, 7));
+  const Loader loader(folder.path(), 8, 32, 48, 3);
+  std::vector<std::int32_t> tokens(32), targets(32);
+  int refused = 0;
+  for (std::int64_t block = 0; block < 3; ++block) {
+    try {
+      loader.fill(block, 0, 4, tokens.data(), targets.data());
+    } catch (const Error& error) {
+      REQUIRE(error.what() == refusal(95));  // 88 to 95 are read by one sequence
+      ++refused;
+    }
+  }
+  REQUIRE(refused == 1);
+}
+
+TEST_CASE("shards of another run beside data.json are refused") {
+  const TemporaryFolder folder;
+  write_counting_text(folder.path(), 100, 50);
+  DataInfo info;
+  info.vocab = 150;
+  info.train_tokens = 33;
+  info.val_tokens = 50;
+  info.token_bytes.assign(150, 1);
+  write_data_info(folder.path(), info);
   REQUIRE_THROWS_WITH(
-      Shard(file),
-      file.string() + ": its header promises 50 tokens, the file holds 30: truncated or damaged");
-  std::filesystem::resize_file(file, 100);
-  REQUIRE_THROWS_WITH(Shard(file),
-                      file.string() + ": 100 bytes are too few for a token shard; is it truncated?");
-  std::ofstream(file) << std::string(2000, 'x');
-  REQUIRE_THROWS_WITH(
-      Shard(file),
-      file.string() +
-          ": not a token shard: magic 2021161080 instead of 20240520; make one with spillway tokenize");
+      Loader(folder.path(), 8, 32, 48, 3),
+      "data.dir " + folder.path().string() +
+          ": the shards hold 100 + 50 tokens, data.json counts 33 + 50; empty the folder and run "
+          "spillway tokenize again");
 }
