@@ -19,6 +19,7 @@ const std::vector<Command>& commands() {
       {"diff", "how two checkpoints differ", false, run_diff},
       {"ls", "the checkpoints of a run, and which job made what", false, run_ls},
       {"signal", "what a signal file says; conversion to the canonical layout", false, run_signal},
+      {"simulate", "time, energy and emissions of a run over known signals", false, run_simulate},
       {"windows", "the windows of a signal", false, run_windows},
   };
   return table;

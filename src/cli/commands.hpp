@@ -21,6 +21,7 @@ int run_vault(const Arguments& arguments);
 int run_verify(const Arguments& arguments);
 int run_bench(const Arguments& arguments);
 int run_signal(const Arguments& arguments);
+int run_simulate(const Arguments& arguments);
 int run_windows(const Arguments& arguments);
 
 }  // namespace spillway::cli

@@ -16,40 +16,22 @@
 #include "core/time.hpp"
 #include "energy/formats.hpp"
 #include "energy/import.hpp"
+#include "report/sparkline.hpp"
 
 namespace po = boost::program_options;
 
 namespace spillway::cli {
 namespace {
 
-constexpr int kSparklineWidth = 72;
-
-// Mean of the signal in equal parts of its span, as bars from the least to the greatest; a blank where it is unknown.
-std::string sparkline(const Signal& signal) {
-  static constexpr const char* kBars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-  const double start = signal.start_unix_s(), width_s = (signal.end_unix_s() - start) / kSparklineWidth;
-  std::vector<double> sums(kSparklineWidth), counts(kSparklineWidth);
-  for (std::size_t i = 0; i < signal.values.size(); ++i) {
-    const auto first = static_cast<int>((signal.times_unix_s[i] - start) / width_s);
-    const auto last = static_cast<int>((signal.held_until(i) - start) / width_s);
-    for (int part = first; part < std::min(std::max(last, first + 1), kSparklineWidth); ++part) {
-      sums[static_cast<std::size_t>(part)] += signal.values[i];
-      counts[static_cast<std::size_t>(part)] += 1;
-    }
-  }
-  double least = std::numeric_limits<double>::infinity(), greatest = -least;
-  for (std::size_t part = 0; part < sums.size(); ++part) {
-    if (counts[part] == 0) continue;
-    sums[part] /= counts[part];
-    least = std::min(least, sums[part]);
-    greatest = std::max(greatest, sums[part]);
-  }
-  std::string text;
-  for (std::size_t part = 0; part < sums.size(); ++part) {
-    const double height = greatest > least ? (sums[part] - least) / (greatest - least) : 0;
-    text += counts[part] == 0 ? " " : kBars[static_cast<int>(height * 7.999)];
-  }
-  return text;
+// The signal's shape over its span; blank where it is unknown.
+std::string shape(const Signal& signal) {
+  constexpr int kWidth = 72, kPerColumn = 16;
+  const double step_s = (signal.end_unix_s() - signal.start_unix_s()) / (kWidth * kPerColumn);
+  std::vector<double> values;
+  for (int i = 0; i < kWidth * kPerColumn; ++i)
+    values.push_back(signal.value_at(signal.start_unix_s() + (i + 0.5) * step_s)
+                         .value_or(std::numeric_limits<double>::quiet_NaN()));
+  return sparkline(values, kWidth);
 }
 
 std::string brief_list(const std::vector<std::string>& names) {
@@ -101,7 +83,7 @@ void print_info(const Import& import) {
   for (const int p : {0, 5, 25, 50, 75, 95, 100})
     percentiles += fmt::format("p{} {:.6g}  ", p, percentile(signal, p));
   line("values", percentiles);
-  line("shape", sparkline(signal));
+  line("shape", shape(signal));
   for (const std::string& warning : import.warnings) line("warning", warning);
 }
 

@@ -36,7 +36,7 @@ struct TrainConfig {
   double checkpoint_every_s = 300;  // real seconds; 0: only when suspending and at the end
   std::string resume = "auto";      // auto | never | a checkpoint file
   std::int64_t stop_after = 0;      // suspend after this many steps of this process; 0: no limit
-  double suspend_deadline_s = 30;           // real seconds to wait for the federation's last merge when suspending
+  double suspend_deadline_s = 30;   // real seconds to wait for the federation's last merge when suspending
   bool deterministic = false;       // CUDA: the same bits in every run, at some cost in speed
   std::string attention = "auto";   // CUDA: own | cudnn | auto, the faster of the two
 };
@@ -82,6 +82,20 @@ struct GateConfig {
   double grace_s = 0;  // stay open this long after the signal closes
 };
 
+// What the simulator and the planner assume of a site, besides its powers.
+struct SimulateConfig {
+  double tokens = 0;                   // goal of the run
+  double tokens_per_s = 0;             // of one site while it trains
+  double start_delay_s = 0;            // from the window's opening to the first step, at idle power
+  double round_loss = 0;               // part of the time that sites training together lose, at idle power
+  std::string outside = "off";         // nodes outside windows: off | idle
+  std::string policy = "hysteresis";   // reactive | hysteresis | forecast | foresight | oracle
+  std::string forecast = "yesterday";  // yesterday | file
+  double confidence = 0.5;             // part of the forecast that must promise an open window
+  std::vector<std::string> baseline_sites;  // sites that are compared with, but take no part
+  std::uint64_t seed = 1;                   // of random windows
+};
+
 struct ClockConfig {
   std::string mode = "real";  // real | replay
   std::string start;          // replay: simulated instant of the start, ISO 8601
@@ -101,7 +115,7 @@ struct FederationConfig {
   double outer_momentum = 0.6;
   double average_last = 0.1;  // last part of the steps, merged by plain average
   double heartbeat_s = 1;
-  double hub_deadline_s = 60;         // a site that meets no hub within this gives up
+  double hub_deadline_s = 60;       // a site that meets no hub within this gives up
   double lost_after_s = 5;          // a silent peer is lost after this
   double exchange_deadline_s = 10;  // an exchange without progress fails after this
 };
@@ -123,7 +137,9 @@ struct Config {
   OptimConfig optim;
   SiteConfig site;
   SignalConfig signal;
+  SignalConfig emissions;  // where the gate's signal is not in g/kWh, or not the one to account with
   GateConfig gate;
+  SimulateConfig simulate;
   ClockConfig clock;
   FederationConfig federation;
   RunConfig run;

@@ -76,8 +76,9 @@ std::vector<Window> find_windows(const Signal& signal, const GateThresholds& thr
 }
 
 const Window* window_at_or_after(const std::vector<Window>& windows, double unix_s) {
-  const auto found = std::find_if(windows.begin(), windows.end(),
-                                  [unix_s](const Window& window) { return unix_s < window.close_unix_s; });
+  const auto found =
+      std::upper_bound(windows.begin(), windows.end(), unix_s,
+                       [](double instant, const Window& window) { return instant < window.close_unix_s; });
   return found == windows.end() ? nullptr : &*found;
 }
 

@@ -50,7 +50,7 @@ class Gate {
 // period) are left out: with the file at hand their length is known before they open. The grace period ends with the signal.
 std::vector<Window> find_windows(const Signal& signal, const GateThresholds& thresholds, double min_length_s);
 
-// The window that holds the instant, or the next one after it; null after the last.
+// The window (of disjoint ones, in order) that holds the instant, or the next one after it; null after the last.
 const Window* window_at_or_after(const std::vector<Window>& windows, double unix_s);
 
 }  // namespace spillway

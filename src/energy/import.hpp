@@ -34,6 +34,10 @@ struct Import {
 // Reads config.file. Throws as read_signal() does.
 Import import_signal(const SignalConfig& config);
 
+// The forecasts in the columns f1, f2, … of config.file, one import each: fK holds, at the instant at which it was issued, the
+// value for K steps later. Throws Error(bad_data) where there are none.
+std::vector<Import> import_forecasts(const SignalConfig& config);
+
 // One value as read, before instants are known.
 struct RawSample {
   Stamp stamp;

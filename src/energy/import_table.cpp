@@ -27,7 +27,9 @@ class TableImport {
   TableImport(const Table& table, const SignalConfig& config, Import* import)
       : table_(table), config_(config), import_(*import), layout_(recognize(table, config.format)) {}
 
-  void run() {
+  // column: overrides the choice among the format's measures, in the unit of the first.
+  void run(std::optional<std::size_t> column = std::nullopt) {
+    if (column) layout_.measures = {{*column, layout_.measures.front().unit, ""}};
     import_.format = layout_.format;
     import_.kind = layout_.kind;
     import_.rows = table_.rows();
@@ -309,6 +311,25 @@ class TableImport {
 
 void import_table(const Table& table, const SignalConfig& config, Import* import) {
   TableImport(table, config, import).run();
+}
+
+std::vector<Import> import_forecasts(const SignalConfig& config) {
+  const Table table(load_text(config.file));
+  SignalConfig plain = config;
+  plain.column.clear();
+  std::vector<Import> forecasts;
+  for (;;) {
+    const std::string name = fmt::format("f{}", forecasts.size() + 1);
+    const auto column = std::find(table.header().begin(), table.header().end(), name);
+    if (column == table.header().end()) break;
+    Import& import = forecasts.emplace_back();
+    import.name = table.name();
+    TableImport(table, plain, &import).run(static_cast<std::size_t>(column - table.header().begin()));
+  }
+  if (forecasts.empty())
+    fail(ExitCode::bad_data,
+         "{}: line 1: no forecasts: no column f1; simulate.forecast = yesterday needs none", table.name());
+  return forecasts;
 }
 
 }  // namespace spillway

@@ -91,9 +91,11 @@ std::vector<double> cuts_between(double from, double to, const Signal* signal,
   const auto cut = [&](double at) {
     if (at > from && at < to) cuts.push_back(at);
   };
-  for (const Window& window : windows) {
-    cut(window.open_unix_s);
-    cut(window.close_unix_s);
+  const Window* past = windows.data() + windows.size();
+  for (const Window* window = window_at_or_after(windows, from);
+       window != nullptr && window != past && window->open_unix_s < to; ++window) {
+    cut(window->open_unix_s);
+    cut(window->close_unix_s);
   }
   if (signal != nullptr) {
     const std::vector<double>& times = signal->times_unix_s;

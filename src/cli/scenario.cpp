@@ -1,0 +1,171 @@
+#include "cli/scenario.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "core/error.hpp"
+#include "core/time.hpp"
+
+namespace spillway::cli {
+namespace {
+
+SiteModel model_of(const Config& config, const std::string& name) {
+  const SimulateConfig& simulate = config.simulate;
+  const auto need = [&](bool good, const char* key, const char* what) {
+    if (!good) fail(ExitCode::usage, "site {}: {} must be {}", name, key, what);
+  };
+  need(simulate.tokens_per_s > 0, "simulate.tokens-per-s", "more than 0");
+  need(config.site.train_power_w > 0, "site.train-power", "more than 0 W");
+  need(config.site.idle_power_w >= 0, "site.idle-power", "0 W or more");
+  need(config.site.pue >= 1, "site.pue", "1 or more");
+  need(simulate.outside == "off" || simulate.outside == "idle", "simulate.outside", "off or idle");
+  SiteModel model;
+  model.name = name;
+  model.tokens_per_s = simulate.tokens_per_s;
+  model.start_delay_s = simulate.start_delay_s;
+  model.grace_s = config.gate.grace_s;
+  model.train_power_w = config.site.train_power_w;
+  model.idle_power_w = config.site.idle_power_w;
+  model.pue = config.site.pue;
+  model.idle_outside = simulate.outside == "idle";
+  return model;
+}
+
+std::vector<SiteModel> models(const std::deque<ScenarioSite>& sites) {
+  std::vector<SiteModel> result;
+  for (const ScenarioSite& site : sites) result.push_back(site.model);
+  return result;
+}
+
+// When the gate's signal is open, whatever the policy makes of it.
+std::vector<Window> open_times(const ScenarioSite& site) {
+  return find_windows(site.signal, {site.thresholds.open_below, site.thresholds.close_above, 0}, 0);
+}
+
+}  // namespace
+
+Scenario::Scenario(CommandSpec& spec, const Arguments& arguments, const Config& config, bool with_forecasts)
+    : seed_(config.simulate.seed) {
+  if (!(config.simulate.tokens > 0))
+    fail(ExitCode::usage, "simulate.tokens = {}: must be more than 0", config.simulate.tokens);
+  if (!(config.simulate.round_loss >= 0 && config.simulate.round_loss < 1))
+    fail(ExitCode::usage, "simulate.round-loss = {}: must be from 0 to below 1", config.simulate.round_loss);
+  if (!(config.simulate.confidence >= 0 && config.simulate.confidence <= 1))
+    fail(ExitCode::usage, "simulate.confidence = {}: must be from 0 to 1", config.simulate.confidence);
+  run_.tokens = config.simulate.tokens;
+  run_.round_loss = config.simulate.round_loss;
+  run_.start_unix_s = -std::numeric_limits<double>::infinity();
+  run_.end_unix_s = std::numeric_limits<double>::infinity();
+  if (config.local.sites.empty()) add_site(config, true, with_forecasts);
+  for (const std::string& name : config.local.sites)
+    add_site(parse_for_site(spec, arguments, name), true, with_forecasts);
+  for (const std::string& name : config.simulate.baseline_sites)
+    add_site(parse_for_site(spec, arguments, name), false, false);
+  if (!config.clock.start.empty()) {
+    const auto start = parse_utc(config.clock.start);
+    if (!start) fail(ExitCode::usage, "clock.start = '{}': expected an ISO 8601 instant", config.clock.start);
+    run_.start_unix_s = std::max(run_.start_unix_s, *start);
+  }
+  if (run_.start_unix_s >= run_.end_unix_s)
+    fail(ExitCode::usage, "the sites' signals (and clock.start) have no time in common: {} is not before {}",
+         format_utc(run_.start_unix_s), format_utc(run_.end_unix_s));
+}
+
+void Scenario::add_site(const Config& config, bool takes_part, bool with_forecasts) {
+  if (config.signal.file.empty())
+    fail(ExitCode::usage, "site {}: signal.file is not set; --signal FILE sets it for all", config.site.name);
+  ScenarioSite& site = (takes_part ? sites_ : compared_).emplace_back();
+  site.config = config;
+  site.signal = read_signal(config.signal);
+  site.thresholds = make_thresholds(config.gate, site.signal);
+  site.model = model_of(config, config.site.name);
+  site.model.open = open_times(site);
+  site.model.intensity = site.signal.is_intensity() ? &site.signal : nullptr;
+  if (!config.emissions.file.empty()) {
+    site.emissions = std::make_unique<Signal>(read_signal(config.emissions));
+    if (!site.emissions->is_intensity())
+      fail(ExitCode::usage, "site {}: emissions.file is in {}, not in g/kWh; emissions.unit changes that",
+           config.site.name, site.emissions->unit);
+    site.model.intensity = site.emissions.get();
+  }
+  if (config.simulate.forecast != "yesterday" && config.simulate.forecast != "file")
+    fail(ExitCode::usage, "simulate.forecast = '{}': must be yesterday or file", config.simulate.forecast);
+  if (with_forecasts && config.simulate.forecast == "file")
+    site.forecast = std::make_unique<IssuedForecast>(config.signal);
+  else
+    site.forecast = std::make_unique<YesterdayForecast>(site.signal);
+  run_.start_unix_s = std::max(run_.start_unix_s, site.signal.start_unix_s());
+  run_.end_unix_s = std::min(run_.end_unix_s, site.signal.end_unix_s());
+}
+
+void Scenario::set_gate(double open_below, double hysteresis, double min_length_s) {
+  for (ScenarioSite& site : sites_) {
+    site.thresholds.open_below = open_below;
+    site.thresholds.close_above = open_below + hysteresis;
+    site.config.gate.min_length_s = min_length_s;
+    site.model.open = open_times(site);
+  }
+}
+
+std::vector<std::vector<Window>> Scenario::windows(Policy policy) const {
+  std::vector<std::vector<Window>> result;
+  for (const ScenarioSite& site : sites_)
+    result.push_back(policy_windows(policy, site.signal, site.thresholds, site.config.gate.min_length_s,
+                                    site.forecast.get(), site.config.simulate.confidence));
+  return result;
+}
+
+RunOutcome Scenario::simulate(Policy policy) const {
+  std::vector<SiteModel> all = models(sites_);
+  RunModel run = run_;
+  if (policy == Policy::oracle) {
+    run.round_loss = 0;
+    for (SiteModel& model : all) model.start_delay_s = model.grace_s = 0;
+  }
+  return spillway::simulate(all, windows(policy), run);
+}
+
+RunOutcome Scenario::always_on_run(const std::vector<const ScenarioSite*>& sites) const {
+  std::vector<SiteModel> all;
+  for (const ScenarioSite* site : sites) {
+    all.push_back(site->model);
+    all.back().start_delay_s = 0;
+  }
+  return spillway::simulate(all, std::vector(all.size(), always_on(run_)), run_);
+}
+
+NamedOutcome Scenario::random_run(Policy policy) const {
+  const auto placed = windows(policy);
+  std::vector<RunOutcome> draws;
+  for (int draw = 0; draw < kRandomDraws; ++draw) {
+    std::vector<std::vector<Window>> random;
+    for (std::size_t i = 0; i < placed.size(); ++i)
+      random.push_back(
+          random_windows(placed[i], run_, seed_, static_cast<std::uint64_t>(draw) * placed.size() + i));
+    draws.push_back(spillway::simulate(models(sites_), random, run_));
+  }
+  // The median: a mean would mix draws that finish with draws that do not.
+  std::sort(draws.begin(), draws.end(),
+            [](const RunOutcome& a, const RunOutcome& b) { return a.emissions_g() < b.emissions_g(); });
+  return {"random windows", std::move(draws[kRandomDraws / 2])};
+}
+
+std::vector<NamedOutcome> Scenario::baselines(Policy policy) const {
+  std::vector<NamedOutcome> result;
+  for (const auto* list : {&sites_, &compared_})
+    for (const ScenarioSite& site : *list) result.push_back({site.model.name, always_on_run({&site})});
+  for (std::size_t a = 0; a < sites_.size(); ++a)
+    for (std::size_t b = a + 1; b < sites_.size(); ++b)
+      result.push_back({fmt::format("{}+{}", sites_[a].model.name, sites_[b].model.name),
+                        always_on_run({&sites_[a], &sites_[b]})});
+  const auto placed = windows(policy);
+  for (std::size_t i = 0; i < sites_.size(); ++i)
+    result.push_back(
+        {"wait-awhile " + sites_[i].model.name, spillway::simulate({sites_[i].model}, {placed[i]}, run_)});
+  result.push_back(random_run(policy));
+  return result;
+}
+
+}  // namespace spillway::cli
