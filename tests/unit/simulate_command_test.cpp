@@ -108,7 +108,8 @@ TEST_CASE("bad simulations say what is wrong") {
   };
   CHECK(has(error({"simulate", "--config", kStudy}, 64),
             "site CAISO_NORTH: signal.file is not set; --signal FILE sets it for all"));
-  CHECK(has(error(demo({"--simulate.tokens", "0"}), 64), "simulate.tokens = 0: must be more than 0"));
+  CHECK(has(error({"simulate", "--config", kStudy, "--simulate.tokens", "0"}, 64),
+            "simulate.tokens = 0: must be more than 0"));
   CHECK(has(error(demo({"--simulate.round-loss", "1"}), 64),
             "simulate.round-loss = 1: must be from 0 to below 1"));
   CHECK(has(error(demo({"--clock.start", "2030-01-01T00:00:00Z"}), 64), "have no time in common"));
