@@ -12,12 +12,12 @@
 #include "core/hash.hpp"
 #include "core/time.hpp"
 #include "energy/formats.hpp"
-#include "report/scatter.hpp"
+#include "report/charts.hpp"
 
 namespace spillway::cli {
 namespace {
 
-struct Point {
+struct SweepPoint {
   double open_below = 0, hysteresis = 0, min_length_s = 0;
   RunOutcome outcome;
   bool best = false;  // no other point is at least as good in both and better in one
@@ -59,25 +59,48 @@ void fill_defaults(const Scenario& scenario, Ranges* ranges) {
   if (ranges->min_length_s.empty()) ranges->min_length_s = {first.config.gate.min_length_s};
 }
 
-void mark_best(std::vector<Point>* points) {
-  const auto beats = [](const Point& a, const Point& b) {
+void mark_best(std::vector<SweepPoint>* points) {
+  const auto beats = [](const SweepPoint& a, const SweepPoint& b) {
     return a.counts() && a.hours() <= b.hours() && a.kg() <= b.kg() &&
            (a.hours() < b.hours() || a.kg() < b.kg());
   };
-  for (Point& point : *points)
+  for (SweepPoint& point : *points)
     point.best = point.counts() && std::none_of(points->begin(), points->end(),
-                                                [&](const Point& other) { return beats(other, point); });
+                                                [&](const SweepPoint& other) { return beats(other, point); });
 }
 
-std::string label(const Point& point) {
+std::string label(const SweepPoint& point) {
   return fmt::format("{:g} / +{:g} / {}", point.open_below, point.hysteresis,
                      format_duration(point.min_length_s));
 }
 
-void print(const std::vector<Point>& points, const std::string& format) {
+// Time against emissions: the best as a curve from the fastest to the cleanest, the others as dots.
+LineChart sweep_chart(const std::vector<SweepPoint>& points) {
+  Curve best{"no other is as good in both", {}, 0, CurveStyle::line, {}};
+  Curve others{"others", {}, 1, CurveStyle::points, {}};
+  std::vector<const SweepPoint*> ordered;
+  for (const SweepPoint& point : points)
+    if (point.counts()) ordered.push_back(&point);
+  std::stable_sort(ordered.begin(), ordered.end(),
+                   [](const SweepPoint* a, const SweepPoint* b) { return a->hours() < b->hours(); });
+  for (const SweepPoint* point : ordered) {
+    Curve& curve = point->best ? best : others;
+    curve.points.push_back({point->hours(), point->kg()});
+    curve.notes.push_back(fmt::format("{}: {:.2f} h, {:.3f} kg", label(*point), point->hours(), point->kg()));
+  }
+  LineChart chart;
+  chart.title = "time to finish against emissions; open-below / hysteresis / minimum length";
+  chart.x.label = "hours to finish";
+  chart.y.label = "kg CO2";
+  chart.curves = {best, others};
+  chart.height = 440;
+  return chart;
+}
+
+void print(const std::vector<SweepPoint>& points, const std::string& format) {
   if (format == "json") {
     auto list = nlohmann::json::array();
-    for (const Point& point : points)
+    for (const SweepPoint& point : points)
       list.push_back(
           {{"open_below", point.open_below},
            {"hysteresis", point.hysteresis},
@@ -95,7 +118,7 @@ void print(const std::vector<Point>& points, const std::string& format) {
                       "pareto\n"
                     : fmt::format("{:>10} {:>10} {:>10} {:>9} {:>9} {:>9} {:>7}\n", "open-below",
                                   "hysteresis", "min-length", "hours", "kg CO2", "kWh", "starts"));
-  for (const Point& point : points) {
+  for (const SweepPoint& point : points) {
     const double kwh = point.outcome.energy_kwh();
     const std::string kg = point.outcome.unknown_kwh() > 0 ? "" : fmt::format("{:.4f}", point.kg());
     if (csv)
@@ -120,7 +143,7 @@ void run_sweep(Scenario& scenario, Policy policy, const std::vector<std::string>
   Ranges ranges;
   for (const std::string& sweep : sweeps) add_range(sweep, &ranges);
   fill_defaults(scenario, &ranges);
-  std::vector<Point> points;
+  std::vector<SweepPoint> points;
   for (const double open_below : ranges.open_below)
     for (const double hysteresis : ranges.hysteresis)
       for (const double min_length_s : ranges.min_length_s) {
@@ -130,10 +153,7 @@ void run_sweep(Scenario& scenario, Policy policy, const std::vector<std::string>
   mark_best(&points);
   print(points, format);
   if (plot.empty()) return;
-  std::vector<ScatterPoint> dots;
-  for (const Point& point : points)
-    if (point.counts()) dots.push_back({point.hours(), point.kg(), label(point), point.best});
-  const std::string svg = scatter_svg(dots, "hours to finish", "kg CO2");
+  const std::string svg = standalone(draw(sweep_chart(points), 720));
   write_file_atomically(plot, {bytes_of(svg)});
 }
 

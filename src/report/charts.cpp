@@ -56,12 +56,15 @@ void draw_curve(Svg& svg, const Curve& curve, const Axis& x_axis, const Axis& y_
   const bool dots =
       curve.style == CurveStyle::points || (curve.style == CurveStyle::line && curve.points.size() <= 40);
   if (!dots) return;
-  for (const Point& point : curve.points) {
+  for (std::size_t i = 0; i < curve.points.size(); ++i) {
+    const Point& point = curve.points[i];
     if (!std::isfinite(point.x) || !std::isfinite(point.y)) continue;
     const std::string at =
         x_axis.kind == AxisKind::time ? tick_text(x_axis, point.x, 1) : readable_count(point.x);
     svg.circle({x.at(point.x), y.at(point.y)}, 3.2, fill_class(curve.color) + " dot",
-               curve.name + ": " + readable(point.y) + " (" + y_axis.label + ") at " + at);
+               curve.notes.empty()
+                   ? curve.name + ": " + readable(point.y) + " (" + y_axis.label + ") at " + at
+                   : curve.notes[i]);
   }
 }
 

@@ -19,6 +19,7 @@ struct Curve {
   std::vector<Point> points;
   int color = 0;
   CurveStyle style = CurveStyle::line;
+  std::vector<std::string> notes = {};  // tooltips, one per point; empty: its value
 };
 
 // A marked stretch of the x axis.

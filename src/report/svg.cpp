@@ -138,18 +138,19 @@ void Svg::text(Point at, std::string_view text, std::string_view classes) {
                        escaped(text));
 }
 
-std::string Svg::document(std::string_view style) const {
+std::string Svg::finish() const {
   return fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
-      "height=\"{1}\" role=\"img\" aria-label=\"{2}\">\n{3}{4}</svg>\n",
-      px(width_), px(height_), escaped(title_), style, body_);
+      "height=\"{1}\" role=\"img\" aria-label=\"{2}\">\n{3}</svg>\n",
+      px(width_), px(height_), escaped(title_), body_);
 }
 
-std::string Svg::finish() const { return document(""); }
+std::string Svg::standalone() const { return spillway::standalone(finish()); }
 
-std::string Svg::standalone() const {
-  return document("<style>" + chart_style() +
-                  "</style>\n<rect width=\"100%\" height=\"100%\" fill=\"var(--paper)\"/>\n");
+std::string standalone(std::string_view picture) {
+  const std::size_t body = picture.find(">\n") + 2;
+  return fmt::format("{}<style>{}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"var(--paper)\"/>\n{}",
+                     picture.substr(0, body), chart_style(), picture.substr(body));
 }
 
 }  // namespace spillway

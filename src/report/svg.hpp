@@ -45,11 +45,12 @@ class Svg {
   std::string standalone() const;
 
  private:
-  std::string document(std::string_view style) const;
-
   double width_, height_;
   std::string title_, body_;
 };
+
+// A whole document of a picture that came without colours of its own, such as a chart.
+std::string standalone(std::string_view picture);
 
 // "s2": the stroke of series 2; "f2": its fill.
 std::string stroke_class(int series);
