@@ -18,6 +18,7 @@ const std::vector<Command>& commands() {
       {"verify", "whether checkpoints are whole: checksums and completeness", false, run_verify},
       {"diff", "how two checkpoints differ", false, run_diff},
       {"ls", "the checkpoints of a run, and which job made what", false, run_ls},
+      {"sample", "text from a checkpoint's model", false, run_sample},
       {"signal", "what a signal file says; conversion to the canonical layout", false, run_signal},
       {"simulate", "time, energy and emissions of a run over known signals", false, run_simulate},
       {"windows", "the windows of a signal", false, run_windows},

@@ -15,6 +15,7 @@ int run_hub(const Arguments& arguments);
 int run_inspect(const Arguments& arguments);
 int run_local(const Arguments& arguments);
 int run_ls(const Arguments& arguments);
+int run_sample(const Arguments& arguments);
 int run_tokenize(const Arguments& arguments);
 int run_train(const Arguments& arguments);
 int run_vault(const Arguments& arguments);

@@ -1,30 +1,11 @@
 #include "train/checkpoint_check.hpp"
 
 #include "core/error.hpp"
-#include "model/layout.hpp"
+#include "train/checkpoint_model.hpp"
 #include "train/training_state.hpp"
 
 namespace spillway {
 namespace {
-
-// The layout of the sizes that the file names, where they are sizes a model can have.
-ParameterLayout layout_of(const CheckpointReader& reader) {
-  const GptSpec named = read_sizes(reader);
-  ModelConfig config;
-  config.layers = named.layers;
-  config.width = named.width;
-  config.heads = named.heads;
-  config.vocab = named.vocab;
-  config.sequence = named.sequence;
-  config.scalars = named.scalars;
-  try {
-    const GptSpec spec = make_spec(config, 0);
-    if (spec == named) return make_layout(spec);
-  } catch (const Error& error) {
-    fail(ExitCode::bad_data, "{}: /sizes: {}", reader.file().string(), error.what());
-  }
-  fail(ExitCode::bad_data, "{}: /sizes names no possible model", reader.file().string());
-}
 
 void require(const CheckpointReader& reader, const std::string& path,
              const std::vector<std::int64_t>& shape) {
@@ -63,7 +44,7 @@ void require_complete(const CheckpointReader& reader) {
   if (!training && (kind == root.end() || kind->second != Attribute(std::string("committed-model"))))
     fail(ExitCode::bad_data, "{}: attribute kind is neither training nor committed-model",
          reader.file().string());
-  for (const Parameter& parameter : layout_of(reader).parameters) {
+  for (const Parameter& parameter : model_of(reader).layout.parameters) {
     if (training) require_training_state(reader, parameter);
     if (!training || reader.has("/outer")) {
       require(reader, "/outer/base/" + parameter.name, parameter.shape);
