@@ -20,6 +20,7 @@ const std::vector<Command>& commands() {
       {"ls", "the checkpoints of a run, and which job made what", false, run_ls},
       {"sample", "text from a checkpoint's model", false, run_sample},
       {"signal", "what a signal file says; conversion to the canonical layout", false, run_signal},
+      {"plan", "windows of all sites from forecasts, and what comes of them", false, run_plan},
       {"simulate", "time, energy and emissions of a run over known signals", false, run_simulate},
       {"windows", "the windows of a signal", false, run_windows},
   };

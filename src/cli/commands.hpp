@@ -22,6 +22,7 @@ int run_vault(const Arguments& arguments);
 int run_verify(const Arguments& arguments);
 int run_bench(const Arguments& arguments);
 int run_signal(const Arguments& arguments);
+int run_plan(const Arguments& arguments);
 int run_simulate(const Arguments& arguments);
 int run_windows(const Arguments& arguments);
 

@@ -109,6 +109,15 @@ void Scenario::set_gate(double open_below, double hysteresis, double min_length_
   }
 }
 
+void Scenario::set_signal(std::size_t site, Signal signal) {
+  sites_.at(site).signal = std::move(signal);
+  sites_.at(site).model.open = open_times(sites_.at(site));
+}
+
+void Scenario::set_forecast(std::size_t site, Signal forecast) {
+  sites_.at(site).forecast = std::make_unique<PlannedForecast>(std::move(forecast));
+}
+
 std::vector<std::vector<Window>> Scenario::windows(Policy policy) const {
   std::vector<std::vector<Window>> result;
   for (const ScenarioSite& site : sites_)

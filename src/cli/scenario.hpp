@@ -46,6 +46,11 @@ class Scenario {
   // The same sites with other thresholds: open below, closing `hysteresis` above, for a minimum length.
   void set_gate(double open_below, double hysteresis, double min_length_s);
 
+  // Another signal for the gate of one site, and for its emissions where they are the same.
+  void set_signal(std::size_t site, Signal signal);
+  // What Policy::forecast goes by at one site.
+  void set_forecast(std::size_t site, Signal forecast);
+
   static constexpr int kRandomDraws = 21;
 
  private:

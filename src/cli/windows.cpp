@@ -6,6 +6,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
+#include "cli/window_json.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "core/time.hpp"
@@ -25,10 +26,7 @@ void print_csv(const std::vector<Window>& windows) {
 
 void print_json(const Signal& signal, const GateThresholds& thresholds, const std::vector<Window>& windows) {
   auto list = nlohmann::json::array();
-  for (const Window& window : windows)
-    list.push_back({{"start", format_utc(window.open_unix_s)},
-                    {"end", format_utc(window.close_unix_s)},
-                    {"minutes", window.length_s() / 60}});
+  for (const Window& window : windows) list.push_back(window_json(window));
   const nlohmann::json document = {{"region", signal.region},
                                    {"unit", signal.unit},
                                    {"open_below", thresholds.open_below},

@@ -28,6 +28,18 @@ class YesterdayForecast final : public Forecast {
   const Signal& signal_;
 };
 
+// One forecast for all instants: the one that a plan is made from.
+class PlannedForecast final : public Forecast {
+ public:
+  explicit PlannedForecast(Signal signal) : signal_(std::move(signal)) {}
+  std::optional<double> predicted(double, double at_unix_s) const override {
+    return signal_.value_at(at_unix_s);
+  }
+
+ private:
+  Signal signal_;
+};
+
 // Forecasts that were issued: at each instant, one for each of the next steps.
 class IssuedForecast final : public Forecast {
  public:
