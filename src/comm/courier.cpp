@@ -176,6 +176,8 @@ class Courier {
     drop_gateway();  // before the leader hears of it and writes to the mailbox again
     const std::string reason = fmt::format("hub {}: {}", config_.hub, hub_.reason());
     hub_ = LineSocket();  // with whatever it had said and nobody has read
+    // The leader may not have read all that came before: its hello must be younger, or it names blocks wrongly.
+    if (greeted_) hello_.reset();
     if (greeted_ || !reported_lost_) {
       to_leader(HubLost{reason});
       log_warning("{}", reason);
@@ -332,7 +334,7 @@ class Courier {
   int index_ = 0;                 // of this member in the gateway's epoch
   std::optional<Message> order_;  // Go or Sync, from the hub, not yet exchanged
   double stopping_until_s_ = 0;   // the gateway was told to stop; 0: it was not
-  std::optional<Hello> hello_;    // to be said on every connection
+  std::optional<Hello> hello_;    // to be said on the next connection
   nlohmann::json progress_ = nullptr;
   bool greeted_ = false;  // connected, hello said
   bool refused_ = false;  // by the hub; until the leader says hello anew

@@ -120,7 +120,10 @@ void Federation::send(const Message& message) {
 // Follows what a message from the hub means for the connection and the doubt.
 void Federation::note(const Message& message) {
   if (std::holds_alternative<HubConnected>(message)) connected_ = true;
-  if (std::holds_alternative<HubLost>(message)) connected_ = false;
+  if (std::holds_alternative<HubLost>(message)) {
+    connected_ = false;
+    if (hello_) send_hello();  // the courier waits for one that knows all that was said before
+  }
   if (!hello_ || hello_->doubt_epoch == 0) return;
   const auto resolves = [&](std::int64_t epoch, std::int64_t round) {
     return epoch == hello_->doubt_epoch && round == hello_->doubt_round;

@@ -9,7 +9,7 @@
 
 namespace spillway {
 
-enum class LogLevel { debug, info, warning, error };
+enum class LogLevel { debug, info, warning, error, none };  // none: only as a threshold
 
 // Who speaks, e.g. "california[0]"; shown on every line. Set once at start.
 void set_log_source(const std::string& source);

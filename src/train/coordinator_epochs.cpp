@@ -69,6 +69,7 @@ std::vector<std::string> Coordinator::wanted_members(double now_s) const {
   return members;
 }
 
+// Reason to end a round early: a change that has settled.
 bool Coordinator::membership_changes(double now_s) const {
   return now_s - last_change_s_ >= options_.settle_s && wanted_members(now_s) != epoch_->members;
 }

@@ -105,7 +105,7 @@ void Coordinator::close_round(double now_s) {
   }
   // Nothing to merge: the round goes on, or the epoch ends for a change of members.
   resume_training(Outcome{epoch_->id, round_.id, false});
-  if (membership_changes(now_s))
+  if (wanted_members(now_s) != epoch_->members)
     stop_epoch(now_s);
   else
     begin_round(now_s);
@@ -188,7 +188,7 @@ void Coordinator::commit_round(double now_s) {
     for (const auto& name : epoch_->members)
       if (members_.at(name).role == "site") host_.send(name, Complete{entry.model});
   // Another round first would keep a member that waits to join or leave waiting.
-  if (complete() || membership_changes(now_s))
+  if (complete() || wanted_members(now_s) != epoch_->members)
     stop_epoch(now_s);
   else
     begin_round(now_s);

@@ -146,6 +146,10 @@ void Member::on(const Sync& message) {
 }
 
 void Member::on(const Received& message) {
+  if (message.model.version == state_.model.version) {  // came twice: work done since must not be lost
+    host_.send(Synced{message.epoch, state_.model});
+    return;
+  }
   const auto parameters = host_.contribution();
   const auto velocity = host_.mailbox_velocity();
   const std::string hash = xxh3_hex({bytes_of(parameters), bytes_of(velocity)});

@@ -2,7 +2,6 @@
 #include "train/coordinator.hpp"
 
 #include "../catch.hpp"
-#include "core/log.hpp"
 #include "federation_simulation.hpp"
 #include "train/audit.hpp"
 
@@ -18,13 +17,11 @@ using Names = std::vector<std::string>;
 struct Federation {
   explicit Federation(const Names& sites, std::int64_t steps = 200, std::uint64_t seed = 1)
       : world({steps, seed}) {
-    set_log_level(LogLevel::error);
     world.add("vault", "vault");
     for (const auto& name : sites) world.add(name);
     world.start_hub();
     world.node("vault").start();
   }
-  ~Federation() { set_log_level(LogLevel::info); }
 
   void require_complete(double limit_s = 600) {
     const bool done = world.run_until([&] { return world.complete(); }, limit_s);
@@ -43,6 +40,7 @@ struct Federation {
     INFO(world.describe());
     REQUIRE(reached);
   }
+  simulation::Quiet quiet;
   World world;
 };
 

@@ -59,6 +59,7 @@ void Node::start() {
   inbox_.clear();
   order_.reset();
   hello_.reset();
+  courier_hello_.reset();
   gateway_ = 0;
   training_ = false;
   paused_until_s_ = leaving_since_s_ = 0;
@@ -133,6 +134,11 @@ void Node::lose_hub(const std::string& reason) {
   order_.reset();
   if (!running()) return;
   deliver(HubLost{reason});
+  courier_hello_.reset();
+  retry();
+}
+
+void Node::retry() {
   const auto life = life_;
   world_.after(world_.uniform(0.2, 3), [this, life] {
     if (life == life_ && running()) connect();
@@ -141,11 +147,11 @@ void Node::lose_hub(const std::string& reason) {
 
 void Node::connect() {
   if (connection_ != 0) return;
-  if (!world_.hub_alive() || world_.now_s_ < cut_until_s_) return lose_hub("cannot connect");
+  if (!courier_hello_ || !world_.hub_alive() || world_.now_s_ < cut_until_s_) return retry();
   connection_ = ++world_.last_connection_;
   world_.connections_[connection_] = {name_, world_.hub_life_};
   deliver(HubConnected{});
-  Hello hello = *hello_;
+  Hello hello = *courier_hello_;
   hello.probe = name_ + ":1";
   to_hub(hello);
 }
@@ -160,7 +166,7 @@ void Node::to_hub(const Message& message) {
 // Leader to courier.
 void Node::send(const Message& message) {
   if (const auto* hello = std::get_if<Hello>(&message)) {
-    hello_ = *hello;
+    hello_ = courier_hello_ = *hello;
   } else if (const auto* prepared = std::get_if<Prepared>(&message)) {
     if (order_ && gateway_ == prepared->epoch) world_.prepared(gateway_, *this);
   } else {
@@ -239,6 +245,7 @@ void Node::run_leader() {
     const Message message = std::move(inbox_.front());
     inbox_.pop_front();
     member_->handle(message);
+    if (std::holds_alternative<HubLost>(message)) courier_hello_ = hello_;  // as Federation does
   }
   if (member_->complete() && member_->state().consumed.empty()) {
     if (role_ == "site") end_process(false);
@@ -364,7 +371,9 @@ void World::hub_receives(std::uint64_t id, const Message& message) {
   const auto* hello = std::get_if<Hello>(&message);
   if (hello == nullptr) {
     with_hub([&](Coordinator& hub) { hub.received(now_s_, name, message); });
-    if (std::holds_alternative<Bye>(message) && hub_side_[name] == id) hub_side_.erase(name);
+    if (const auto own = hub_side_.find(name);
+        std::holds_alternative<Bye>(message) && own != hub_side_.end() && own->second == id)
+      hub_side_.erase(own);
     return;
   }
   // As HubServer does: the same courier's new connection replaces the old one.

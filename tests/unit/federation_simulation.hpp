@@ -15,10 +15,17 @@
 #include <string>
 #include <vector>
 
+#include "core/log.hpp"
 #include "train/coordinator.hpp"
 #include "train/member.hpp"
 
 namespace spillway::simulation {
+
+// No log lines while it lives: injected faults make many.
+struct Quiet {
+  Quiet() { set_log_level(LogLevel::none); }
+  ~Quiet() { set_log_level(LogLevel::info); }
+};
 
 struct Options {
   std::int64_t steps = 200;
@@ -73,6 +80,7 @@ class Node final : private MemberHost {
   void deliver(const Message& message);  // from courier to leader
   void from_hub(const Message& message);
   void connect();
+  void retry();
   void lose_hub(const std::string& reason);
   void to_hub(const Message& message);
   void fail_gateway(const std::string& reason, const std::string& peer);
@@ -85,10 +93,10 @@ class Node final : private MemberHost {
   std::vector<float> local_, contribution_, velocity_;
   Disk disk_;
   std::optional<Disk> candidate_;
-  std::optional<Hello> hello_;
-  std::uint64_t connection_ = 0;  // 0: none
-  std::int64_t gateway_ = 0;      // epoch; 0: none
-  std::optional<Message> order_;  // Go or Sync
+  std::optional<Hello> hello_, courier_hello_;  // the leader's newest; the one the courier may say
+  std::uint64_t connection_ = 0;                // 0: none
+  std::int64_t gateway_ = 0;                    // epoch; 0: none
+  std::optional<Message> order_;                // Go or Sync
   double paused_until_s_ = 0, cut_until_s_ = 0, training_until_s_ = 0, leaving_since_s_ = 0;
   bool training_ = false, open_ = false;
 };
