@@ -10,8 +10,7 @@
 #include <optional>
 #include <thread>
 
-#include "comm/line_socket.hpp"
-#include "comm/protocol.hpp"
+#include "comm/observer.hpp"
 #include "core/atomic_file.hpp"
 #include "core/clock.hpp"
 #include "core/log.hpp"
@@ -157,7 +156,7 @@ class SiteJob {
 class HubLink {
  public:
   HubLink(const LocalRun& run, const std::filesystem::path& log)
-      : endpoint_(parse_endpoint("federation.hub", run.config.federation.hub)), log_(log) {
+      : observer_(parse_endpoint("federation.hub", run.config.federation.hub), "local"), log_(log) {
     ProcessOptions options;
     options.arguments = {own_executable(), "hub"};
     options.arguments.insert(options.arguments.end(), run.hub_arguments.begin(), run.hub_arguments.end());
@@ -165,25 +164,17 @@ class HubLink {
     options.new_session = true;
     options.parent_death_signal = SIGTERM;
     process_ = Process(options);
-    connect();
   }
 
   // The newest status; null until the first has come.
-  const nlohmann::json& status() const { return status_; }
+  const nlohmann::json& status() const { return observer_.status(); }
   bool running() { return process_.running(); }
   const std::filesystem::path& log() const { return log_; }
 
-  void read() {
-    socket_.on_ready();
-    while (const auto line = socket_.next_line()) {
-      const Message message = decode(*line);
-      if (const auto* status = std::get_if<Status>(&message)) status_ = status->snapshot;
-    }
-    if (socket_.closed() && process_.running() && monotonic_s() - attempt_s_ > 0.2) connect();
-  }
+  void read() { observer_.read(); }
 
   ClockSpec clock() const {
-    const auto& clock = status_.at("clock");
+    const auto& clock = status().at("clock");
     return {clock.at("start_unix_s").get<double>(), clock.at("origin_unix_s").get<double>(),
             clock.at("speed").get<double>()};
   }
@@ -194,21 +185,9 @@ class HubLink {
   }
 
  private:
-  void connect() {
-    attempt_s_ = monotonic_s();
-    socket_ = LineSocket::connect(endpoint_, 5);
-    Hello hello;
-    hello.member = "local";
-    hello.role = "observer";
-    socket_.send(encode(hello));
-  }
-
-  Endpoint endpoint_;
+  Observer observer_;
   std::filesystem::path log_;
   Process process_;
-  LineSocket socket_;
-  nlohmann::json status_;
-  double attempt_s_ = 0;
 };
 
 RunProgress progress_of(std::map<std::string, SiteJob>& jobs, const nlohmann::json& status, double now) {

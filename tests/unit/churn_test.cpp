@@ -3,13 +3,13 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "../catch.hpp"
 #include "federation_simulation.hpp"
+#include "tests/catch.hpp"
+#include "tests/quiet.hpp"
 #include "train/audit.hpp"
 
 using namespace spillway;
 using simulation::Node;
-using simulation::Quiet;
 using simulation::World;
 
 namespace {

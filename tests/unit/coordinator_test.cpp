@@ -1,8 +1,9 @@
-// The hub's decisions, in scripted scenarios on a simulated network.
+// The hub's decisions in scripted scenarios on a simulated network.
 #include "train/coordinator.hpp"
 
-#include "../catch.hpp"
 #include "federation_simulation.hpp"
+#include "tests/catch.hpp"
+#include "tests/quiet.hpp"
 #include "train/audit.hpp"
 
 using namespace spillway;
@@ -22,33 +23,268 @@ struct Federation {
     world.start_hub();
     world.node("vault").start();
   }
+  Node& operator[](const std::string& name) { return world.node(name); }
 
-  void require_complete(double limit_s = 600) {
-    const bool done = world.run_until([&] { return world.complete(); }, limit_s);
-    INFO(world.describe());
-    REQUIRE(done);
-    require_clean();
-  }
-  void require_clean() {
-    const AuditReport report = audit_entries(world.journal());
-    INFO(world.describe());
-    REQUIRE(report.violations == Names{});
-  }
-  void require_epoch(const Names& members, double limit_s = 30) {
-    const bool reached = world.run_until(
-        [&] { return world.epoch_members() == members && world.epoch_state() == "up"; }, limit_s);
+  void require_until(const std::function<bool()>& condition, double limit_s = 60) {
+    const bool reached = world.run_until(condition, limit_s);
     INFO(world.describe());
     REQUIRE(reached);
   }
-  simulation::Quiet quiet;
+  void require_complete(double limit_s = 600) {
+    require_until([&] { return world.complete(); }, limit_s);
+    const AuditReport report = audit_entries(world.journal());
+    REQUIRE(report.violations == Names{});
+  }
+  void require_epoch(const Names& members, double limit_s = 60) {
+    require_until([&] { return world.epoch_state() == "up" && world.epoch_members() == members; }, limit_s);
+  }
+  void require_version(std::int64_t version, double limit_s = 60) {
+    require_until([&] { return world.version() >= version; }, limit_s);
+  }
+  // Who had work in the newest commit.
+  Names workers() const {
+    Names names;
+    const auto newest = world.commits().back();
+    for (const auto& [name, work] : newest.at("sites").items()) names.push_back(name);
+    return names;
+  }
+  std::string merge() const { return world.commits().back().at("merge"); }
+
+  Quiet quiet;
   World world;
 };
 
 }  // namespace
 
-TEST_CASE("a site alone trains the whole run with the vault") {
+TEST_CASE("a site alone trains the whole run and every merge is an adoption") {
   Federation federation({"iowa"});
-  federation.world.node("iowa").start();
+  federation["iowa"].start();
   federation.require_complete();
   for (const auto& commit : federation.world.commits()) REQUIRE(commit.at("merge") == "adopt");
+  federation.require_until([&] { return federation.world.hub().everybody_gone(); });
+}
+
+TEST_CASE("one site, then two, then one: joins and planned leaves merge what was done") {
+  Federation federation({"iowa", "oregon"}, 400);
+  federation["iowa"].start();
+  federation.require_epoch({"iowa", "vault"});
+  federation.world.run(3);
+  federation["oregon"].start();
+  federation.require_epoch({"iowa", "oregon", "vault"});
+  CHECK(federation.merge() == "adopt");  // the solo round ended early for the newcomer
+  const auto together = federation.world.version();
+  federation.require_version(together + 2);
+  CHECK(federation.merge() == "nesterov");
+  CHECK(federation.workers() == Names{"iowa", "oregon"});
+  federation.world.run(5);
+  federation["iowa"].close_window();
+  federation.require_until([&] { return !federation["iowa"].running(); });
+  CHECK(federation["iowa"].version() == federation.world.version());  // it left with its last work merged
+  federation.require_epoch({"oregon", "vault"});
+  federation.require_version(federation.world.version() + 1);
+  CHECK(federation.merge() == "adopt");
+  federation.require_complete();
+}
+
+TEST_CASE("the vault hands the model on to a site that opens when all others are gone") {
+  Federation federation({"iowa", "oregon"});
+  federation["iowa"].start();
+  federation.require_version(2);
+  federation["iowa"].close_window();
+  federation.require_until([&] { return !federation["iowa"].running(); });
+  const auto version = federation.world.version();
+  federation.world.run(3600);
+  CHECK(federation.world.epoch_state() == "none");
+  CHECK(federation.world.version() == version);
+  federation["oregon"].start();
+  federation.require_until([&] { return federation["oregon"].version() == version; });
+  federation.require_version(version + 1);
+  CHECK(federation.workers() == Names{"oregon"});
+  federation.require_complete();
+}
+
+TEST_CASE("a process that dies in any state of an epoch costs no more than its own round") {
+  const std::string state = GENERATE("naming", "forming", "syncing", "up", "exchanging", "stopping");
+  const std::string victim = GENERATE("oregon", "vault");
+  const std::string how = GENERATE("site", "leader", "gateway", "link", "pause");
+  INFO(victim << ": " << how << " dies while " << state);
+  Federation federation({"iowa", "oregon"}, 200, 7);
+  federation["iowa"].start();
+  federation.require_version(1);
+  federation["oregon"].start();
+  federation.require_until([&] { return federation.world.epoch_state() == state; });
+  if (how == "site") federation[victim].kill();
+  if (how == "leader") federation[victim].kill_leader();
+  if (how == "gateway") federation[victim].kill_gateway();
+  if (how == "link") federation[victim].cut(3);
+  if (how == "pause") federation[victim].pause(30);
+  federation.world.run(1);
+  CHECK(federation["iowa"].running());
+  federation["vault"].start();
+  const auto version = federation.world.version();
+  federation.require_version(version + 1, 90);
+  federation["oregon"].start();
+  federation.require_epoch({"iowa", "oregon", "vault"}, 90);
+  federation.require_complete();
+}
+
+TEST_CASE("a hub killed in any state goes on where it was") {
+  const std::string state = GENERATE("naming", "forming", "syncing", "up", "exchanging", "stopping");
+  const double away_s = GENERATE(0.2, 8.0, 60.0);
+  INFO("killed while " << state << ", away for " << away_s << " s");
+  Federation federation({"iowa", "oregon"}, 300, 3);
+  federation["iowa"].start();
+  federation.require_version(1);
+  federation["oregon"].start();
+  federation.require_until([&] { return federation.world.epoch_state() == state; });
+  const auto version = federation.world.version();
+  federation.world.kill_hub();
+  federation.world.run(away_s);
+  CHECK(federation["iowa"].running());
+  CHECK(federation["oregon"].running());
+  federation.world.start_hub();
+  CHECK(federation.world.hub().committed().version == version);
+  federation.require_version(version + 1);
+  federation.require_complete();
+  // Numbers of epochs and rounds are never used again.
+  std::set<std::int64_t> rounds;
+  for (const auto& commit : federation.world.commits())
+    REQUIRE(rounds.insert(commit.at("round").get<std::int64_t>()).second);
+}
+
+TEST_CASE("a hub killed at the journal line of a commit: committed everywhere or nowhere") {
+  const bool written = GENERATE(false, true);
+  INFO("the line " << (written ? "was" : "was not") << " written");
+  Federation federation({"iowa", "oregon"});
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_version(1);
+  federation.world.at_next_commit(written ? World::AtJournal::die_after : World::AtJournal::die_before);
+  federation.require_until([&] { return !federation.world.hub_alive(); });
+  CHECK(federation.world.version() == (written ? 2 : 1));
+  federation.world.run(3);
+  federation.world.start_hub();
+  federation.require_epoch({"iowa", "oregon", "vault"});
+  federation.require_until([&] {
+    const auto versions = {federation["iowa"].version(), federation["oregon"].version(),
+                           federation["vault"].version(), federation.world.version()};
+    return std::min(versions) == std::max(versions);
+  });
+  federation.require_complete();
+}
+
+TEST_CASE("members that computed different models commit nothing, and repeat the round") {
+  const std::string victim = GENERATE("iowa", "vault");
+  Federation federation({"iowa", "oregon"});
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_version(1);
+  federation.world.corrupt_next_exchange(victim);
+  federation.require_until([&] { return federation.world.epoch_state() == "exchanging"; });
+  federation.require_until([&] { return federation.world.epoch_state() == "none"; });
+  CHECK(federation.world.version() == 1);
+  federation.require_version(2);
+  federation.require_complete();
+}
+
+TEST_CASE("a laggard is dropped at the deadline, the others go on, and it comes back") {
+  Federation federation({"iowa", "oregon"}, 400);
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_version(1);
+  federation["oregon"].pause(120);
+  const auto version = federation.world.version();
+  federation.require_epoch({"iowa", "vault"});
+  federation.require_version(version + 1);
+  CHECK(federation.workers() == Names{"iowa"});
+  federation.require_epoch({"iowa", "oregon", "vault"}, 200);
+  federation.require_complete();
+}
+
+TEST_CASE("a site that leaves while an epoch forms merges its work and goes") {
+  Federation federation({"iowa", "oregon"});
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_until([&] { return federation.world.epoch_state() == "forming"; });
+  federation["oregon"].close_window();
+  federation.require_until([&] { return !federation["oregon"].running(); });
+  CHECK(federation["oregon"].version() == federation.world.version());
+  federation.require_epoch({"iowa", "vault"});
+  federation.require_complete();
+}
+
+TEST_CASE("a site whose window closes without an epoch gets one for its work") {
+  Federation federation({"iowa"});
+  federation["vault"].kill();
+  federation["iowa"].start();
+  federation.world.run(8);
+  CHECK(federation["iowa"].member().state().consumed.size() == 1);
+  federation["iowa"].close_window();
+  federation.world.run(1);
+  federation["vault"].start();
+  federation.require_until([&] { return !federation["iowa"].running(); });
+  CHECK(federation.world.version() == 1);
+  CHECK(federation["iowa"].version() == 1);
+}
+
+TEST_CASE("a path that is cut between two sites leaves the largest set together, until it is repaired") {
+  Federation federation({"iowa", "oregon", "texas"}, 600);
+  for (const auto* name : {"iowa", "oregon", "texas"}) federation[name].start();
+  federation.require_epoch({"iowa", "oregon", "texas", "vault"});
+  federation.world.block_path("iowa", "texas", true);
+  federation.require_until([&] { return federation.world.epoch_members().size() == 3; });
+  const auto version = federation.world.version();
+  federation.require_version(version + 2, 120);
+  const auto members = federation.world.epoch_members();
+  CHECK(std::count(members.begin(), members.end(), "oregon") == 1);
+  federation.world.block_path("iowa", "texas", false);
+  federation.require_epoch({"iowa", "oregon", "texas", "vault"}, 120);
+  federation.require_complete();
+}
+
+TEST_CASE("blocks of a site that does not come back return to the pool") {
+  Federation federation({"iowa", "oregon"}, 60);
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_epoch({"iowa", "oregon", "vault"});
+  federation.world.run(4);
+  federation["oregon"].kill();
+  federation.require_complete();
+}
+
+TEST_CASE("a model that nobody holds is waited for") {
+  Federation federation({"iowa", "oregon"});
+  federation["iowa"].start();
+  federation.require_version(2);
+  federation["iowa"].close_window();
+  federation.require_until([&] { return !federation["iowa"].running(); });
+  federation["vault"].kill();
+  federation["vault"].lose_disk();
+  federation["vault"].start();
+  federation["oregon"].start();
+  federation.world.run(60);
+  CHECK(federation.world.epoch_state() == "none");
+  federation["iowa"].start();
+  federation.require_epoch({"iowa", "oregon", "vault"});
+  federation.require_complete();
+}
+
+TEST_CASE("a name server that dies while an epoch forms costs a moment") {
+  Federation federation({"iowa"});
+  federation.world.kill_name_server();
+  federation["iowa"].start();
+  federation.require_version(1);
+  federation.require_complete();
+}
+
+TEST_CASE("a site that lacks the last version when the run completes fetches it and goes") {
+  Federation federation({"iowa", "oregon"}, 60);
+  federation["iowa"].start();
+  federation.require_version(1);
+  federation.require_until([&] { return federation.world.epoch_state() == "exchanging"; });
+  federation.world.run_until([&] { return federation.world.committed_blocks() > 50; }, 120);
+  federation["oregon"].start();
+  federation.require_complete();
+  federation.require_until([&] { return federation.world.hub().everybody_gone(); });
+  CHECK(federation["oregon"].version() == federation.world.version());
 }

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "../catch.hpp"
 #include "core/error.hpp"
+#include "tests/catch.hpp"
 
 namespace spillway::simulation {
 namespace {

@@ -15,17 +15,10 @@
 #include <string>
 #include <vector>
 
-#include "core/log.hpp"
 #include "train/coordinator.hpp"
 #include "train/member.hpp"
 
 namespace spillway::simulation {
-
-// No log lines while it lives: injected faults make many.
-struct Quiet {
-  Quiet() { set_log_level(LogLevel::none); }
-  ~Quiet() { set_log_level(LogLevel::info); }
-};
 
 struct Options {
   std::int64_t steps = 200;
