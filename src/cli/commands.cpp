@@ -19,6 +19,8 @@ const std::vector<Command>& commands() {
       {"diff", "how two checkpoints differ", false, run_diff},
       {"ls", "the checkpoints of a run, and which job made what", false, run_ls},
       {"sample", "text from a checkpoint's model", false, run_sample},
+      {"export", "a checkpoint's model as safetensors", false, run_export},
+      {"import", "a checkpoint from such a model", false, run_import},
       {"signal", "what a signal file says; conversion to the canonical layout", false, run_signal},
       {"plan", "windows of all sites from forecasts, and what comes of them", false, run_plan},
       {"simulate", "time, energy and emissions of a run over known signals", false, run_simulate},

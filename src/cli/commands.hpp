@@ -9,9 +9,11 @@ namespace spillway::cli {
 using Arguments = std::vector<std::string>;
 
 int run_courier(const Arguments& arguments);
+int run_export(const Arguments& arguments);
 int run_gateway(const Arguments& arguments);
 int run_diff(const Arguments& arguments);
 int run_hub(const Arguments& arguments);
+int run_import(const Arguments& arguments);
 int run_inspect(const Arguments& arguments);
 int run_local(const Arguments& arguments);
 int run_ls(const Arguments& arguments);

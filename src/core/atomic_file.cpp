@@ -45,7 +45,7 @@ void sync_folder(const std::filesystem::path& folder) {
 }  // namespace
 
 void write_file_atomically(const std::filesystem::path& file,
-                           std::initializer_list<std::span<const std::byte>> parts) {
+                           std::span<const std::span<const std::byte>> parts) {
   Temporary temporary;
   temporary.path = file.string() + ".tmp" + std::to_string(getpid());
   temporary.descriptor = open(temporary.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 #include "train/checkpoint_model.hpp"
+#include "train/optimizer_tensors.hpp"
 #include "train/training_state.hpp"
 
 namespace spillway {
@@ -18,23 +19,6 @@ void require(const CheckpointReader& reader, const std::string& path,
          path, shape_text(info.shape), shape_text(shape));
 }
 
-// Muon keeps one variance for each row, or for each column where there are more of them.
-std::vector<std::int64_t> variance_shape(const Parameter& matrix) {
-  const std::int64_t rows = matrix.shape[0], cols = matrix.shape[1];
-  return rows >= cols ? std::vector<std::int64_t>{rows, 1} : std::vector<std::int64_t>{1, cols};
-}
-
-void require_training_state(const CheckpointReader& reader, const Parameter& parameter) {
-  require(reader, "/model/" + parameter.name, parameter.shape);
-  if (parameter.group == ParameterGroup::muon) {
-    require(reader, "/optimizer/muon/momentum/" + parameter.name, parameter.shape);
-    require(reader, "/optimizer/muon/variance/" + parameter.name, variance_shape(parameter));
-  } else {
-    require(reader, "/optimizer/adamw/m/" + parameter.name, parameter.shape);
-    require(reader, "/optimizer/adamw/v/" + parameter.name, parameter.shape);
-  }
-}
-
 }  // namespace
 
 void require_complete(const CheckpointReader& reader) {
@@ -44,8 +28,12 @@ void require_complete(const CheckpointReader& reader) {
   if (!training && (kind == root.end() || kind->second != Attribute(std::string("committed-model"))))
     fail(ExitCode::bad_data, "{}: attribute kind is neither training nor committed-model",
          reader.file().string());
-  for (const Parameter& parameter : model_of(reader).layout.parameters) {
-    if (training) require_training_state(reader, parameter);
+  const ParameterLayout layout = model_of(reader).layout;
+  if (training)
+    for (const TensorName& tensor : optimizer_tensors(layout))
+      require(reader, "/" + tensor.name, tensor.shape);
+  for (const Parameter& parameter : layout.parameters) {
+    if (training) require(reader, "/model/" + parameter.name, parameter.shape);
     if (!training || reader.has("/outer")) {
       require(reader, "/outer/base/" + parameter.name, parameter.shape);
       require(reader, "/outer/velocity/" + parameter.name, parameter.shape);
