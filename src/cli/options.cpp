@@ -228,6 +228,8 @@ const std::vector<Key>& keys() {
           "outer Nesterov momentum"),
       key("federation.average-last", &C::federation, &FederationConfig::average_last,
           "last part of the steps, merged by plain average"),
+      key("federation.compression", &C::federation, &FederationConfig::compression,
+          "hub: how changes of parameters travel between sites: fp32, bf16 or int8"),
       duration_key("federation.heartbeat", &C::federation, &FederationConfig::heartbeat_s,
                    "time between heartbeats"),
       duration_key("federation.hub-deadline", &C::federation, &FederationConfig::hub_deadline_s,

@@ -77,42 +77,45 @@ int size_of(MPI_Comm communicator) {
   return size;
 }
 
-// values *= weight; a weight of 0 clears even what is not a number.
-void weigh(std::span<float> values, float weight) {
+// values = weight · values + feedback; a weight of 0 clears even what is not a number.
+void weigh(std::span<float> values, float weight, std::span<const float> feedback) {
   if (weight == 0)
     std::fill(values.begin(), values.end(), 0.0f);
   else if (weight != 1)
     for (float& value : values) value *= weight;
-}
-
-// values = sum + weight · values
-void accumulate(std::span<float> values, std::span<const float> sum, float weight) {
-  if (weight == 0) {
-    std::copy(sum.begin(), sum.end(), values.begin());
-    return;
-  }
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = sum[i] + weight * values[i];
+  for (std::size_t i = 0; i < feedback.size(); ++i) values[i] += feedback[i];
 }
 
 // The ring's order of work. Block b of the vector starts at member b and travels round the ring twice: N − 1 hops
 // in which each member adds its own part, then N − 1 hops that hand the sum to everybody. A member does
 // 2·(N−1) steps; in step s it sends block rank − s and receives block rank − s − 1, segment by segment.
+//
+// fp32 is sent from and, once it is the sum, received into the vector itself. Other formats pass through staging
+// buffers. In steps 0 … N − 1 a member sends each block once that no other has sent in this form: there it rounds, and
+// keeps what it rounds off as feedback. In the later steps it passes a sum on; encoding that again changes nothing.
 class Ring {
  public:
-  Ring(std::span<float> values, float weight, MPI_Comm communicator, const ExchangeOptions& options)
+  Ring(std::span<float> values, float weight, MPI_Comm communicator, const ExchangeOptions& options,
+       const RingWire& wire)
       : values_(values),
         weight_(weight),
         communicator_(communicator),
+        wire_(wire),
+        direct_(wire.format == WireFormat::fp32),
         size_(size_of(communicator)),
         rank_(rank_of(communicator)),
         block_((static_cast<std::int64_t>(values.size()) + size_ - 1) / size_),
         segment_(options.segment_floats),
+        segment_bytes_(wire_bytes(wire.format, segment_)),
         segments_per_step_((block_ + segment_ - 1) / segment_),
         total_(2 * (size_ - 1) * segments_per_step_),
         received_(options.window),
         sent_(options.window),
         // Not freed when an exchange fails: messages may still arrive in it, and the process is about to end.
-        staging_(new float[static_cast<std::size_t>(options.window * segment_)]),
+        incoming_staging_(new std::byte[static_cast<std::size_t>(options.window * segment_bytes_)]),
+        outgoing_staging_(direct_ ? nullptr
+                                  : new std::byte[static_cast<std::size_t>(options.window * segment_bytes_)]),
+        sum_(direct_ ? 0 : static_cast<std::size_t>(segment_)),
         patience_(options, previous()) {}
 
   void run() {
@@ -127,36 +130,42 @@ class Ring {
       while (sent_.complete_oldest()) progress = true;
       patience_.after_round(progress);
     }
-    delete[] staging_;
+    delete[] incoming_staging_;
+    delete[] outgoing_staging_;
   }
 
  private:
   int next() const { return (rank_ + 1) % size_; }
   int previous() const { return (rank_ + size_ - 1) % size_; }
-  bool reducing(std::int64_t message) const { return message / segments_per_step_ < size_ - 1; }
+  int step(std::int64_t message) const { return static_cast<int>(message / segments_per_step_); }
+  bool reducing(std::int64_t message) const { return step(message) < size_ - 1; }
 
-  std::span<float> segment(std::int64_t block, std::int64_t message) const {
-    const auto n = static_cast<std::int64_t>(values_.size());
+  // The segment of a vector like values_ that a message carries: sent, or received.
+  std::span<float> outgoing(std::span<float> vector, std::int64_t message) const {
+    return segment(vector, (rank_ - step(message) + 2 * size_) % size_, message);
+  }
+  std::span<float> incoming(std::span<float> vector, std::int64_t message) const {
+    return segment(vector, (rank_ - 1 - step(message) + 2 * size_) % size_, message);
+  }
+  std::span<float> segment(std::span<float> vector, std::int64_t block, std::int64_t message) const {
+    const auto n = static_cast<std::int64_t>(vector.size());
     const std::int64_t end = std::min(n, (block + 1) * block_);
     const std::int64_t first = std::min(end, block * block_ + message % segments_per_step_ * segment_);
-    return values_.subspan(static_cast<std::size_t>(first),
-                           static_cast<std::size_t>(std::min(segment_, end - first)));
+    return vector.subspan(static_cast<std::size_t>(first),
+                          static_cast<std::size_t>(std::min(segment_, end - first)));
   }
-  std::span<float> outgoing(std::int64_t message) const {
-    return segment((rank_ - message / segments_per_step_ + 2 * size_) % size_, message);
+  int bytes(std::span<const float> part) const {
+    return static_cast<int>(wire_bytes(wire_.format, static_cast<std::int64_t>(part.size())));
   }
-  std::span<float> incoming(std::int64_t message) const {
-    return segment((rank_ - 1 - message / segments_per_step_ + 2 * size_) % size_, message);
-  }
-  float* staging(std::int64_t message) const {
-    return staging_ + static_cast<std::int64_t>(received_.slot(message)) * segment_;
+  // Where a message is received.
+  std::byte* landing(std::int64_t message) const {
+    if (direct_ && !reducing(message)) return reinterpret_cast<std::byte*>(incoming(values_, message).data());
+    return incoming_staging_ + static_cast<std::int64_t>(received_.slot(message)) * segment_bytes_;
   }
 
   void post_receive() {
     const std::int64_t message = received_.started();
-    const std::span<float> target = incoming(message);
-    float* buffer = reducing(message) ? staging(message) : target.data();
-    check_mpi(MPI_Irecv(buffer, static_cast<int>(target.size()), MPI_FLOAT, previous(),
+    check_mpi(MPI_Irecv(landing(message), bytes(incoming(values_, message)), MPI_BYTE, previous(),
                         static_cast<int>(message % kTagCount), communicator_, received_.start()),
               "MPI_Irecv");
   }
@@ -170,37 +179,63 @@ class Ring {
 
   void post_send() {
     const std::int64_t message = sent_.started();
-    const std::span<float> source = outgoing(message);
-    if (message < segments_per_step_) weigh(source, weight_);
-    check_mpi(MPI_Isend(source.data(), static_cast<int>(source.size()), MPI_FLOAT, next(),
-                        static_cast<int>(message % kTagCount), communicator_, sent_.start()),
+    const std::span<float> source = outgoing(values_, message);
+    if (step(message) == 0) weigh(source, weight_, outgoing(wire_.feedback, message));
+    const std::byte* buffer = direct_ ? reinterpret_cast<const std::byte*>(source.data()) : encode(message);
+    check_mpi(MPI_Isend(buffer, bytes(source), MPI_BYTE, next(), static_cast<int>(message % kTagCount),
+                        communicator_, sent_.start()),
               "MPI_Isend");
   }
 
+  const std::byte* encode(std::int64_t message) {
+    const std::span<float> source = outgoing(values_, message);
+    std::byte* buffer = outgoing_staging_ + static_cast<std::int64_t>(sent_.slot(message)) * segment_bytes_;
+    wire_encode(wire_.format, source, buffer);
+    const std::span<float> kept = outgoing(wire_.feedback, message);
+    const bool passed_on = step(message) >= size_;
+    if (passed_on || (kept.empty() && reducing(message))) return buffer;
+    // The sum itself must be here what the others decode.
+    std::copy(source.begin(), source.begin() + static_cast<std::ptrdiff_t>(kept.size()), kept.begin());
+    wire_decode(wire_.format, buffer, source);
+    for (std::size_t i = 0; i < kept.size(); ++i) kept[i] -= source[i];
+    return buffer;
+  }
+
   void take(std::int64_t message) {
-    if (!reducing(message)) return;  // it was received in place
-    const std::span<float> target = incoming(message);
-    accumulate(target, {staging(message), target.size()}, weight_);
+    if (direct_ && !reducing(message)) return;  // it was received in place
+    const std::span<float> target = incoming(values_, message);
+    if (!reducing(message)) return wire_decode(wire_.format, landing(message), target);
+    weigh(target, weight_, incoming(wire_.feedback, message));
+    const float* sum = reinterpret_cast<const float*>(landing(message));
+    if (!direct_) {
+      wire_decode(wire_.format, landing(message), std::span(sum_).first(target.size()));
+      sum = sum_.data();
+    }
+    for (std::size_t i = 0; i < target.size(); ++i) target[i] += sum[i];
   }
 
   std::span<float> values_;
   float weight_;
   MPI_Comm communicator_;
+  RingWire wire_;
+  bool direct_;
   std::int64_t size_, rank_;
-  std::int64_t block_, segment_, segments_per_step_, total_;
+  std::int64_t block_, segment_, segment_bytes_, segments_per_step_, total_;
   RequestWindow received_, sent_;
-  float* staging_;
+  std::byte *incoming_staging_, *outgoing_staging_;
+  std::vector<float> sum_;  // a segment, decoded
   Patience patience_;
 };
 
 }  // namespace
 
 void ring_weighted_sum(std::span<float> values, float weight, MPI_Comm communicator,
-                       const ExchangeOptions& options) {
+                       const ExchangeOptions& options, RingWire wire) {
   SPILLWAY_CHECK(options.segment_floats > 0 && options.window > 0);
+  SPILLWAY_CHECK(wire.feedback.empty() || wire.feedback.size() == values.size());
   if (values.empty()) return;
-  if (size_of(communicator) == 1) return weigh(values, weight);
-  Ring(values, weight, communicator, options).run();
+  if (size_of(communicator) == 1) return weigh(values, weight, {});
+  Ring(values, weight, communicator, options, wire).run();
 }
 
 void chain_broadcast(std::span<float> values, int root, const std::vector<int>& targets,

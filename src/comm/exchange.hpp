@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "comm/mpi.hpp"
+#include "comm/wire.hpp"
 
 namespace spillway {
 
@@ -25,11 +26,20 @@ struct ExchangeOptions {
   int window = 8;                         // segments
 };
 
+// How a ring writes its partial sums on the link.
+struct RingWire {
+  WireFormat format = WireFormat::fp32;
+  // Error feedback, as long as the values, or empty. In: what this member's rounding kept back in the last sum; it is
+  // added to the member's part. Out: what its rounding keeps back now. Unchanged in an exchange of one member.
+  std::span<float> feedback = {};
+};
+
 // values = Σ over members of weight · values, in place. Bit-identical on all members; depends on the number of
-// members and their weights alone, not on timing. Segmented ring: reduce-scatter, then all-gather, each member
-// sends and receives 2·(N−1)/N of the vector. A member of weight 0 adds nothing, whatever its values hold.
+// members, their weights and the wire format alone, not on timing. Segmented ring: reduce-scatter, then all-gather,
+// each member sends and receives 2·(N−1)/N of the vector. A member of weight 0 adds nothing, whatever its values hold.
+// With another format than fp32 each hop rounds the partial sum that it sends, and the last one the sum.
 void ring_weighted_sum(std::span<float> values, float weight, MPI_Comm communicator,
-                       const ExchangeOptions& options);
+                       const ExchangeOptions& options, RingWire wire = {});
 
 // values of `root` to the targets, in place: a chain root → target → target …, pipelined by segments.
 // Members that are neither return at once.

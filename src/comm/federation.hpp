@@ -46,6 +46,10 @@ class Federation {
   }  // between HubConnected and HubLost, as far as poll() has told
   std::span<float> contribution() const { return mailbox_.contribution(); }
   std::span<float> velocity() const { return mailbox_.velocity(); }
+  std::span<float> feedback() const {
+    mailbox_.reserve_feedback();
+    return mailbox_.feedback();
+  }
   pid_t courier_pid() const { return courier_.pid(); }
 
  private:

@@ -197,7 +197,7 @@ class Gateway {
         chain_broadcast(mailbox_.contribution(), go->root, {order.ranks.begin() + 1, order.ranks.end()},
                         communicator_, options);
       else
-        ring_weighted_sum(mailbox_.contribution(), weight, communicator_, options);
+        ring_weighted_sum(mailbox_.contribution(), weight, communicator_, options, wire_of(*go));
     } else {
       const auto& sync = std::get<Sync>(order.command);
       chain_broadcast(mailbox_.contribution(), sync.root, sync.targets, communicator_, options);
@@ -207,6 +207,11 @@ class Gateway {
     if (!order_) pulse_->announce(0);
     pulse_->forgive();
     tell(Exchanged{epoch_.epoch, round, monotonic_s() - start_s});
+  }
+
+  RingWire wire_of(const Go& go) const {
+    const WireFormat format = parse_wire_format(go.wire);
+    return {format, format == WireFormat::int8 ? mailbox_.feedback() : std::span<float>()};
   }
 
   const std::string& name(int rank) const { return epoch_.members[static_cast<std::size_t>(rank)]; }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::uint64_t kMagic = 0x3178'6f62'6c69'616d;  // "mailbox1"
 constexpr std::int64_t kPage = 4096;
+constexpr int kArrays = 3, kReservedArrays = 2;
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 40;
 
 struct Header {
@@ -25,7 +27,15 @@ struct Header {
 std::int64_t array_bytes(std::int64_t count) {
   return (count * static_cast<std::int64_t>(sizeof(float)) + kPage - 1) / kPage * kPage;
 }
-std::int64_t total_bytes(std::int64_t count) { return kPage + 2 * array_bytes(count); }
+std::int64_t total_bytes(std::int64_t count) { return kPage + kArrays * array_bytes(count); }
+
+// Reserved at once: running out later would be a SIGBUS in the middle of a round.
+void reserve(int descriptor, std::int64_t first, std::int64_t bytes) {
+  const int error = posix_fallocate(descriptor, first, bytes);
+  if (error != 0)
+    fail(ExitCode::io, "mailbox of {} bytes: {}: free memory or shared-memory quota on this host",
+         first + bytes, std::strerror(error));
+}
 
 }  // namespace
 
@@ -42,11 +52,9 @@ Mailbox Mailbox::create(std::int64_t parameter_count) {
   SPILLWAY_CHECK(parameter_count > 0 && parameter_count <= kMaxCount);
   Descriptor descriptor(memfd_create("spillway-mailbox", MFD_CLOEXEC));
   if (!descriptor) fail(ExitCode::io, "mailbox: {}", std::strerror(errno));
-  // Reserved now: running out later would be a SIGBUS in the middle of a round.
-  const int error = posix_fallocate(descriptor.get(), 0, total_bytes(parameter_count));
-  if (error != 0)
-    fail(ExitCode::io, "mailbox of {} bytes: {}: free memory or shared-memory quota on this host",
-         total_bytes(parameter_count), std::strerror(error));
+  reserve(descriptor.get(), 0, kPage + kReservedArrays * array_bytes(parameter_count));
+  if (ftruncate(descriptor.get(), total_bytes(parameter_count)) != 0)
+    fail(ExitCode::io, "mailbox of {} bytes: {}", total_bytes(parameter_count), std::strerror(errno));
   Mailbox mailbox(std::move(descriptor), parameter_count);
   const Header header = {kMagic, parameter_count};
   std::memcpy(mailbox.base_, &header, sizeof header);
@@ -74,12 +82,17 @@ Mailbox::~Mailbox() {
   if (base_ != nullptr) munmap(base_, static_cast<std::size_t>(total_bytes(count_)));
 }
 
-std::span<float> Mailbox::contribution() const {
-  return {reinterpret_cast<float*>(base_ + kPage), static_cast<std::size_t>(count_)};
+std::span<float> Mailbox::array(int index) const {
+  return {reinterpret_cast<float*>(base_ + kPage + index * array_bytes(count_)),
+          static_cast<std::size_t>(count_)};
 }
 
-std::span<float> Mailbox::velocity() const {
-  return {reinterpret_cast<float*>(base_ + kPage + array_bytes(count_)), static_cast<std::size_t>(count_)};
+std::span<float> Mailbox::contribution() const { return array(0); }
+std::span<float> Mailbox::velocity() const { return array(1); }
+std::span<float> Mailbox::feedback() const { return array(2); }
+
+void Mailbox::reserve_feedback() const {
+  reserve(descriptor_.get(), kPage + kReservedArrays * array_bytes(count_), array_bytes(count_));
 }
 
 }  // namespace spillway

@@ -2,7 +2,8 @@
 //
 // An anonymous file (memfd), inherited by descriptor: no name, so nothing is left to sweep after kill -9 of any
 // process. Who may write when follows from the protocol (Prepared, Exchanged, Received in protocol.hpp).
-// Layout: one page of header, then `contribution` and `velocity`, each padded to whole pages.
+// Layout: one page of header, then `contribution`, `velocity` and `feedback`, each padded to whole pages. `feedback`
+// takes no memory until reserve_feedback().
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,7 @@ namespace spillway {
 
 class Mailbox {
  public:
-  // A new one, zero-filled, with two arrays of `parameter_count` floats. Throws Error(io) where memory is short.
+  // A new one, zero-filled, with arrays of `parameter_count` floats. Throws Error(io) where memory is short.
   static Mailbox create(std::int64_t parameter_count);
   // Maps one that another process created. Throws Error(bad_data) where the descriptor is something else.
   static Mailbox attach(Descriptor descriptor);
@@ -29,8 +30,13 @@ class Mailbox {
   std::span<float> contribution() const;
   // The outer velocity (sync).
   std::span<float> velocity() const;
+  // Error feedback of a sum in int8 (RingWire). To be reserved before its first use.
+  std::span<float> feedback() const;
+  // Throws Error(io) where memory is short.
+  void reserve_feedback() const;
 
  private:
+  std::span<float> array(int index) const;
   Mailbox(Descriptor descriptor, std::int64_t count);
 
   Descriptor descriptor_;

@@ -83,7 +83,7 @@ SPILLWAY_MESSAGE(Sync, "sync", FIELD(epoch) FIELD(model) FIELD(root) FIELD(targe
 SPILLWAY_MESSAGE(Finish, "finish", FIELD(round));
 SPILLWAY_MESSAGE(Go, "go",
                  FIELD(epoch) FIELD(round) FIELD(merge) FIELD(root) FIELD(weights) FIELD(reset_velocity)
-                     FIELD(next));
+                     FIELD(next) FIELD(wire));
 SPILLWAY_MESSAGE(Commit, "commit", FIELD(epoch) FIELD(round) FIELD(model));
 SPILLWAY_MESSAGE(Outcome, "outcome", FIELD(epoch) FIELD(round) FIELD(committed));
 SPILLWAY_MESSAGE(Stop, "stop", FIELD(epoch));
@@ -180,6 +180,7 @@ void check_rules(const std::string& where, const Sync& m) {
 }
 void check_rules(const std::string& where, const Go& m) {
   check_one_of(where + ".merge", m.merge, {"adopt", "nesterov", "average"});
+  check_one_of(where + ".wire", m.wire, {"fp32", "bf16", "int8"});
   check_rank(where + ".root", m.root, m.weights.size());
   double sum = 0;
   for (const double weight : m.weights) {

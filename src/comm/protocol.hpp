@@ -157,6 +157,7 @@ struct Go {
   std::vector<double> weights;  // per rank, sum 1; 0 for the vault
   bool reset_velocity = false;  // entering federation: v = 0 first
   CommittedModel next;          // version and blocks after the commit (hash still empty)
+  std::string wire = "fp32";    // nesterov, average: how Δ travels (comm/wire.hpp)
 };
 struct Commit {
   std::int64_t epoch = 0, round = 0;

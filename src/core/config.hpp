@@ -113,7 +113,8 @@ struct FederationConfig {
   int lease_steps = 50;           // optimizer steps' worth of data leased at a time
   double outer_lr = 0.9;
   double outer_momentum = 0.6;
-  double average_last = 0.1;  // last part of the steps, merged by plain average
+  double average_last = 0.1;         // last part of the steps, merged by plain average
+  std::string compression = "bf16";  // of merges on the link: fp32, bf16 or int8
   double heartbeat_s = 1;
   double hub_deadline_s = 60;       // a site that meets no hub within this gives up
   double lost_after_s = 5;          // a silent peer is lost after this

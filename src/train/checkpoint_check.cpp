@@ -37,6 +37,8 @@ void require_complete(const CheckpointReader& reader) {
     if (!training || reader.has("/outer")) {
       require(reader, "/outer/base/" + parameter.name, parameter.shape);
       require(reader, "/outer/velocity/" + parameter.name, parameter.shape);
+      if (reader.has("/outer/feedback"))
+        require(reader, "/outer/feedback/" + parameter.name, parameter.shape);
     }
   }
   if (!training) return;

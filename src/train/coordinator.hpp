@@ -39,6 +39,7 @@ struct CoordinatorOptions {
   double settle_s = 0.3;             // membership must be quiet this long before it is acted upon
   double lost_lease_s = 10;   // time to come back: for a lost member's data, and for all after a restart
   double average_last = 0.1;  // last part of the run that is merged by plain average
+  std::string wire = "bf16";  // how Δ travels (comm/wire.hpp)
   std::int64_t longest_lease = 10000;  // blocks per request
 };
 

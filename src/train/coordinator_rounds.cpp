@@ -129,6 +129,7 @@ void Coordinator::order_exchange(double now_s, const std::vector<int>& working) 
     go.root = working.front();
     go.reset_velocity = true;
   } else {
+    go.wire = options_.wire;
     go.merge = static_cast<double>(go.next.blocks) > averaged_from ? "average" : "nesterov";
     go.reset_velocity = history_.last_merge.empty() || history_.last_merge == "adopt";
   }

@@ -8,6 +8,7 @@
 #include "comm/hub_server.hpp"
 #include "comm/mpi.hpp"
 #include "comm/name_server.hpp"
+#include "comm/wire.hpp"
 #include "core/log.hpp"
 #include "core/process.hpp"
 #include "core/stop.hpp"
@@ -32,6 +33,8 @@ CoordinatorOptions coordinator_options(const Config& config, const RunSetup& set
   options.round_deadline_s = config.federation.round_deadline_s;
   options.lost_lease_s = 2 * config.federation.lost_after_s;
   options.average_last = config.federation.average_last;
+  parse_wire_format(config.federation.compression);  // refuses an unknown name
+  options.wire = config.federation.compression;
   return options;
 }
 

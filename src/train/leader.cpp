@@ -283,6 +283,7 @@ void Leader::pump() {
 void Leader::send(const Message& message) { federation_->send(message); }
 std::span<float> Leader::contribution() { return federation_->contribution(); }
 std::span<float> Leader::mailbox_velocity() { return federation_->velocity(); }
+std::span<float> Leader::mailbox_feedback() { return federation_->feedback(); }
 void Leader::read_parameters(std::span<float> to) { engine_.read_parameters(to); }
 
 void Leader::write_parameters(std::span<const float> from) {

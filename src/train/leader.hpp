@@ -68,6 +68,7 @@ class Leader final : private MemberHost {
   void send(const Message& message) override;
   std::span<float> contribution() override;
   std::span<float> mailbox_velocity() override;
+  std::span<float> mailbox_feedback() override;
   void read_parameters(std::span<float> to) override;
   void write_parameters(std::span<const float> from) override;
   void candidate_ready(const MemberState& candidate) override;

@@ -157,6 +157,7 @@ void Member::on(const Received& message) {
     fail(ExitCode::internal, "model version {} arrived with hash {} instead of {}", message.model.version,
          hash, message.model.hash);
   state_.consumed.clear();
+  state_.feedback.clear();  // of a merge that this model has left behind
   state_.model = message.model;
   std::copy(parameters.begin(), parameters.end(), state_.base.begin());
   std::copy(velocity.begin(), velocity.end(), state_.velocity.begin());
@@ -188,6 +189,13 @@ void Member::on(const Go& message) {
       host_.read_parameters(delta);
       outer_delta(delta, state_.base, delta);
     }
+    if (message.wire == "int8") {
+      const auto feedback = host_.mailbox_feedback();
+      if (state_.feedback.empty())
+        std::fill(feedback.begin(), feedback.end(), 0.0f);
+      else
+        std::copy(state_.feedback.begin(), state_.feedback.end(), feedback.begin());
+    }
   }
   host_.send(Prepared{message.epoch, message.round});
 }
@@ -199,6 +207,11 @@ void Member::on(const Exchanged& message) {
   candidate_.model = go_->next;
   candidate_.base.assign(result.begin(), result.end());
   candidate_.velocity = state_.velocity;
+  candidate_.feedback.clear();
+  if (go_->merge != "adopt" && go_->wire == "int8") {
+    const auto feedback = host_.mailbox_feedback();
+    candidate_.feedback.assign(feedback.begin(), feedback.end());
+  }
   if (go_->reset_velocity) std::fill(candidate_.velocity.begin(), candidate_.velocity.end(), 0.0f);
   if (go_->merge == "nesterov")
     outer_step(candidate_.base, candidate_.velocity, state_.base, result, options_.outer);
@@ -240,6 +253,7 @@ void Member::on(const Outcome& message) {
 void Member::adopt_candidate(const std::string& how) {
   std::swap(state_.base, candidate_.base);
   std::swap(state_.velocity, candidate_.velocity);
+  if (go_->merge != "adopt") std::swap(state_.feedback, candidate_.feedback);
   state_.model = candidate_.model;
   const bool trained = !state_.consumed.empty();
   state_.consumed.clear();

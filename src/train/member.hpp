@@ -34,6 +34,8 @@ struct MemberState {
   std::vector<float> base;      // parameters of the committed model, in layout order
   std::vector<float> velocity;  // outer velocity of the committed model
   BlockRanges consumed;         // blocks trained on since then
+  // What int8 kept back of this member's part in the last merge (RingWire); empty with other formats.
+  std::vector<float> feedback = {};
 };
 
 // What a member needs from the process it lives in.
@@ -43,6 +45,7 @@ class MemberHost {
   virtual void send(const Message& message) = 0;  // to the courier
   virtual std::span<float> contribution() = 0;    // mailbox arrays of parameter_count floats
   virtual std::span<float> mailbox_velocity() = 0;
+  virtual std::span<float> mailbox_feedback() = 0;                 // takes memory from its first use on
   virtual void read_parameters(std::span<float> to) = 0;           // the local, trained parameters
   virtual void write_parameters(std::span<const float> from) = 0;  // replaces them
   // Called before `done` is sent: a vault makes the candidate durable here.

@@ -132,6 +132,7 @@ std::vector<LineageRow> read_lineage(const CheckpointReader& reader) {
 void write_member(CheckpointWriter& writer, const MemberState& member, const ParameterLayout& layout) {
   write_flat(writer, "/outer/base/", layout, member.base);
   write_flat(writer, "/outer/velocity/", layout, member.velocity);
+  if (!member.feedback.empty()) write_flat(writer, "/outer/feedback/", layout, member.feedback);
   std::vector<std::int64_t> ranges;
   for (const auto& [first, end] : member.consumed) ranges.insert(ranges.end(), {first, end});
   if (!ranges.empty())
@@ -149,6 +150,7 @@ MemberState read_member(const CheckpointReader& reader, const ParameterLayout& l
                   text_or_empty(values, "hash")};
   member.base = read_flat(reader, "/outer/base/", layout);
   member.velocity = read_flat(reader, "/outer/velocity/", layout);
+  if (reader.has("/outer/feedback")) member.feedback = read_flat(reader, "/outer/feedback/", layout);
   if (reader.has("/outer/consumed")) {
     const auto ranges = reader.read_integers("/outer/consumed");
     for (std::size_t i = 0; i + 1 < ranges.size(); i += 2)

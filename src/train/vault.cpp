@@ -77,6 +77,7 @@ class Vault final : private MemberHost {
   void send(const Message& message) override { federation_.send(message); }
   std::span<float> contribution() override { return federation_.contribution(); }
   std::span<float> mailbox_velocity() override { return federation_.velocity(); }
+  std::span<float> mailbox_feedback() override { return federation_.feedback(); }
   void read_parameters(std::span<float>) override { SPILLWAY_CHECK(!"the vault trains nothing"); }
   void write_parameters(std::span<const float>) override {}  // it keeps no local parameters
 

@@ -77,6 +77,61 @@ TEST_CASE("repeats of the ring give the same bits") {
   CHECK(average() == average());
 }
 
+TEST_CASE("a ring in fewer bits gives the same bits everywhere, within the rounding of its hops") {
+  const int size = ranks().size();
+  const auto format = GENERATE(WireFormat::bf16, WireFormat::int8);
+  const std::size_t count = GENERATE(as<std::size_t>{}, 1, 3, 300, 100'003);
+  INFO("seed " << kSeed << ", " << count << " values, format " << static_cast<int>(format));
+  const float weight = 1.0f / static_cast<float>(size);
+  auto values = vector_of(ranks().rank(), count);
+  std::vector<float> feedback(count, 0.0f);
+  ExchangeOptions options;
+  options.segment_floats = 1000;
+  options.window = 3;
+  ring_weighted_sum(values, weight, MPI_COMM_WORLD, options, {format, feedback});
+
+  CHECK(same_on_all_ranks(values));
+  // One rounding per hop of a partial sum whose magnitude stays below 5.
+  const double step = size == 1 ? 1e-6 : size * (format == WireFormat::bf16 ? 5.0 / 256 : 5.0 / 127);
+  double worst = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    double expected = 0;
+    for (int r = 0; r < size; ++r) expected += double{weight} * element(r, i);
+    worst = std::max(worst, std::abs(expected - values[i]));
+  }
+  CHECK(worst < step);
+}
+
+TEST_CASE("error feedback gives back what rounding kept") {
+  // Over many sums of the same vectors the mean of the results approaches the exact sum: what is left is one sum's
+  // rounding, divided by the number of sums.
+  const int size = ranks().size();
+  if (size == 1) return;
+  constexpr std::size_t kCount = 5000;
+  constexpr int kSums = 40;
+  INFO("seed " << kSeed);
+  const float weight = 1.0f / static_cast<float>(size);
+  ExchangeOptions options;
+  options.segment_floats = 700;
+  const auto worst_mean_error = [&](bool with_feedback) {
+    std::vector<float> feedback(with_feedback ? kCount : 0, 0.0f);
+    std::vector<double> mean(kCount, 0.0);
+    for (int sum = 0; sum < kSums; ++sum) {
+      auto values = vector_of(ranks().rank(), kCount);
+      ring_weighted_sum(values, weight, MPI_COMM_WORLD, options, {WireFormat::int8, feedback});
+      for (std::size_t i = 0; i < kCount; ++i) mean[i] += double{values[i]} / kSums;
+    }
+    double worst = 0;
+    for (std::size_t i = 0; i < kCount; ++i) {
+      double expected = 0;
+      for (int r = 0; r < size; ++r) expected += double{weight} * element(r, i);
+      worst = std::max(worst, std::abs(expected - mean[i]));
+    }
+    return worst;
+  };
+  CHECK(worst_mean_error(true) < 0.2 * worst_mean_error(false));
+}
+
 TEST_CASE("a member of weight 0 adds nothing, not even what is not a number") {
   if (ranks().size() == 1) return;
   const bool silent = ranks().rank() == ranks().size() - 1;

@@ -65,7 +65,7 @@ void Node::start() {
   paused_until_s_ = leaving_since_s_ = 0;
   local_ = disk_.local;
   contribution_.assign(local_.size(), 0.0f);
-  velocity_ = contribution_;
+  velocity_ = feedback_ = contribution_;
   MemberOptions options;
   options.tokens_per_step = kTokensPerStep;
   options.lease_steps = 8;

@@ -62,6 +62,7 @@ class Node final : private MemberHost {
   void send(const Message& message) override;
   std::span<float> contribution() override { return contribution_; }
   std::span<float> mailbox_velocity() override { return velocity_; }
+  std::span<float> mailbox_feedback() override { return feedback_; }
   void read_parameters(std::span<float> to) override { std::copy(local_.begin(), local_.end(), to.begin()); }
   void write_parameters(std::span<const float> from) override { local_.assign(from.begin(), from.end()); }
   void candidate_ready(const MemberState& candidate) override;
@@ -83,7 +84,7 @@ class Node final : private MemberHost {
   std::unique_ptr<Member> member_;
   std::uint64_t life_ = 0;  // counts processes
   std::deque<Message> inbox_;
-  std::vector<float> local_, contribution_, velocity_;
+  std::vector<float> local_, contribution_, velocity_, feedback_;
   Disk disk_;
   std::optional<Disk> candidate_;
   std::optional<Hello> hello_, courier_hello_;  // the leader's newest; the one the courier may say
