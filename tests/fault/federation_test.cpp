@@ -20,7 +20,7 @@ namespace {
 // A hub on a port of its own and the sites' configuration.
 class Federation {
  public:
-  explicit Federation(std::int64_t steps) {
+  explicit Federation(std::int64_t steps, const std::string& compression = "bf16") {
     runs::write_data(folder_.path() / "data");
     // Tests run side by side: ports from the process's number.
     const int base = 20000 + static_cast<int>(getpid() % 60) * 500;
@@ -34,6 +34,8 @@ class Federation {
                                  std::to_string(base + 10),
                                  "--federation.port-count",
                                  "480",
+                                 "--federation.compression",
+                                 compression,
                                  "--federation.round-length",
                                  "1s",
                                  "--federation.lease-steps",
@@ -124,7 +126,7 @@ std::vector<pid_t> descendants(pid_t root, const std::string& word) {
 
 TEST_CASE("a killed leader costs its own round only, and its site comes back") {
   constexpr std::int64_t steps = 6000;
-  const Federation federation(steps);
+  const Federation federation(steps, "int8");
   Process hub = federation.start_hub();
   Process california = federation.start_site("california");
   Process texas = federation.start_site("texas");
@@ -150,6 +152,9 @@ TEST_CASE("a killed leader costs its own round only, and its site comes back") {
   REQUIRE(texas.wait(40));
   CHECK(california.status() == 75);
   CHECK(texas.status() == 75);
+  // What int8 kept back waits in the checkpoint for the next merge.
+  for (const std::string site : {"california", "texas"})
+    CHECK(runs::newest(federation.run() / site).has("/outer/feedback"));
   hub.signal(SIGTERM);
   REQUIRE(hub.wait(20));
 }
