@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/cpu/device.hpp"
 #include "kernels/types.hpp"
@@ -34,10 +35,14 @@ inline constexpr float kRopeBase = 10000.0f;
 SPILLWAY_OP(embedding_norm_forward, act* x, float* rstd, const std::int32_t* tokens, const act* wte, int rows,
             int C);
 
-// dwte[tokens[r],:] += rstd[r]·(dx[r,:] − x[r,:]·mean(dx[r,:]·x[r,:])), rows with one token summed in a fixed order.
-// dwte: (V, C) float
-SPILLWAY_OP(embedding_norm_backward, float* dwte, const act* dx, const act* x, const float* rstd,
-            const std::int32_t* tokens, int rows, int C, int V);
+// g = dx + dx0, or dx where dx0 is null ;
+// dwte[tokens[r],:] += rstd[r]·(g[r,:] − x[r,:]·mean(g[r,:]·x[r,:])), rows with one token summed in a fixed order.
+// dwte: (V, C) float  dx, dx0, x: (rows, C)  order: (rows), the rows in order of their tokens, as order_by_token gives them
+SPILLWAY_OP(embedding_norm_backward, float* dwte, const act* dx, const act* dx0, const act* x,
+            const float* rstd, const std::int32_t* tokens, const std::int32_t* order, int rows, int C);
+
+// Host memory. Row numbers by ascending token, those of one token ascending. tokens in [0, V); order: as many.
+void order_by_token(std::span<std::int32_t> order, std::span<const std::int32_t> tokens, int V);
 
 // --- Residual stream and RMS norm ---
 // x[r,:] = λr·x[r,:] + λ0·x0[r,:] in place, then h = norm(x). Null lambdas: x stays (λr = 1, λ0 = 0).

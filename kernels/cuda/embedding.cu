@@ -1,10 +1,11 @@
-// Token embedding with RMS norm. Backward sorts the rows by token and sums each token's rows in that order, so that the
-// result does not depend on the order in which blocks run: no atomics.
+// Token embedding with RMS norm. Backward takes the rows in order of their tokens and sums each token's rows in that
+// order, so that the result does not depend on the order in which warps run: no atomics.
 //
-// A run of equal tokens may be as long as the batch (one token everywhere) or one row. Chunks of kChunk sorted rows keep
-// the work per block even: runs inside a chunk are added to dwte at once; a run that touches a chunk's border leaves a
-// partial sum, and the block of the chunk in which the run begins adds up the partials in order.
-#include <cub/device/device_radix_sort.cuh>
+// A run of equal tokens may be as long as the batch (one token everywhere) or one row. One warp sums a few neighbours in
+// that order, each row kept in registers between its dot product and its sum: runs inside its part are added to dwte at
+// once; a run that touches the part's border leaves a partial sum, and the block of the part in which the run begins adds
+// up the partial sums in order.
+#include <algorithm>
 
 #include "kernels/cuda/rows.cuh"
 #include "kernels/ops.hpp"
@@ -13,8 +14,11 @@ namespace spillway {
 
 namespace {
 
-constexpr int kChunk = 64;
-constexpr int kChunkThreads = 256;
+constexpr int kLeastPartRows =
+    8;  // sorted rows per warp: 4,096 warps at 32,768 rows, two for each place on an H100
+constexpr int kMostPartRows = kWarp;  // a lane holds the number of each
+constexpr int kBorderThreads = 256;
+constexpr int kFloats = 4;  // in 16 bytes
 
 template <int kVectors>
 __global__ void __launch_bounds__(kRowThreads)
@@ -46,113 +50,152 @@ __global__ void __launch_bounds__(kRowThreads)
   if (threadIdx.x % kWarp == 0) rstd[row] = r;
 }
 
-__global__ void row_numbers_kernel(std::int32_t* numbers, int rows) {
-  const int row = blockIdx.x * blockDim.x + threadIdx.x;
-  if (row < rows) numbers[row] = row;
-}
-
-// Whether the run of equal tokens in sorted places [begin, end) of a chunk goes on beyond the chunk's borders.
-struct RunBorders {
-  bool begun_before, goes_on;
+// A row's gradient at the embedding's output, and the output.
+template <int kVectors>
+struct RowPair {
+  float gradient[kVectors][kVector];
+  uint4 x[kVectors];
 };
 
-__device__ __forceinline__ RunBorders run_borders(const std::int32_t* sorted, int begin, int end,
-                                                  int chunk_begin, int chunk_end, int rows) {
-  return {begin == chunk_begin && begin > 0 && sorted[begin - 1] == sorted[begin],
-          end == chunk_end && end < rows && sorted[end] == sorted[begin]};
+// dx0 may be null.
+template <int kVectors>
+__device__ __forceinline__ void load_pair(RowPair<kVectors>& pair, const uint4* __restrict__ dx,
+                                          const uint4* __restrict__ dx0, const uint4* __restrict__ x,
+                                          std::int64_t base, int count) {
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    const int column = column_of_lane(i);
+    if (column >= count) break;
+    unpack(pair.gradient[i], dx[base + column]);
+    pair.x[i] = x[base + column];
+    if (dx0 == nullptr) continue;
+    float more[kVector];
+    unpack(more, dx0[base + column]);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) pair.gradient[i][j] += more[j];
+  }
 }
 
-// One block per chunk. partial: (chunks, 2, C): the sum of the run that began before the chunk, and of the one that goes
-// on after it.
-__global__ void __launch_bounds__(kChunkThreads)
-    embedding_runs_kernel(float* __restrict__ dwte, float* __restrict__ partial, const uint4* __restrict__ dx,
-                          const uint4* __restrict__ x, const float* __restrict__ rstd,
-                          const std::int32_t* __restrict__ sorted, const std::int32_t* __restrict__ order,
-                          int rows, int C) {
-  __shared__ float means[kChunk];
-  const int count = C / kVector;
-  const int chunk_begin = blockIdx.x * kChunk, chunk_end = min(chunk_begin + kChunk, rows);
-  for (int i = chunk_begin + threadIdx.x / kWarp; i < chunk_end; i += kChunkThreads / kWarp) {
-    const std::int64_t base = static_cast<std::int64_t>(order[i]) * count;
-    float dot = 0;
-    for (int column = threadIdx.x % kWarp; column < count; column += kWarp)
-      dot += dot_product(dx[base + column], x[base + column]);
-    dot = lane_sum(dot);
-    if (threadIdx.x % kWarp == 0) means[i - chunk_begin] = dot / static_cast<float>(C);
+// sum += r·(gradient − x·mean(gradient·x))
+template <int kVectors>
+__device__ __forceinline__ void add_row(float (&sum)[kVectors][kVector], const RowPair<kVectors>& pair,
+                                        float r, int count, int C) {
+  float dot = 0;
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    if (column_of_lane(i) >= count) break;
+    float value[kVector];
+    unpack(value, pair.x[i]);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) dot += pair.gradient[i][j] * value[j];
   }
-  __syncthreads();
-  for (int column = threadIdx.x; column < count; column += kChunkThreads) {
-    float sum[kVector] = {};
-    int begin = chunk_begin;
-    for (int i = chunk_begin; i < chunk_end; ++i) {
-      const int row = order[i];
-      const std::int64_t place = static_cast<std::int64_t>(row) * count + column;
-      float gradient[kVector], value[kVector];
-      unpack(gradient, dx[place]);
-      unpack(value, x[place]);
-      const float r = rstd[row], mean = means[i - chunk_begin];
+  const float mean = lane_sum(dot) / static_cast<float>(C);
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) sum[j] += r * (gradient[j] - value[j] * mean);
-      if (i + 1 < chunk_end && sorted[i + 1] == sorted[i]) continue;
-      const RunBorders borders = run_borders(sorted, begin, i + 1, chunk_begin, chunk_end, rows);
-      const std::int64_t chunk = blockIdx.x;
-      const bool whole = !borders.begun_before && !borders.goes_on;
-      float* target = whole                  ? dwte + static_cast<std::int64_t>(sorted[i]) * C
-                      : borders.begun_before ? partial + 2 * chunk * C
-                                             : partial + (2 * chunk + 1) * C;
+  for (int i = 0; i < kVectors; ++i) {
+    if (column_of_lane(i) >= count) break;
+    float value[kVector];
+    unpack(value, pair.x[i]);
 #pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        float& element = target[column * kVector + j];
-        element = whole ? element + sum[j] : sum[j];
-        sum[j] = 0;
-      }
-      begin = i + 1;
+    for (int j = 0; j < kVector; ++j) sum[i][j] += r * (pair.gradient[i][j] - value[j] * mean);
+  }
+}
+
+// target = sum, or += sum ; sum = 0
+template <int kVectors>
+__device__ __forceinline__ void store_sum(float* target, float (&sum)[kVectors][kVector], bool add,
+                                          int count) {
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) {
+    if (column_of_lane(i) >= count) break;
+    float4* place = reinterpret_cast<float4*>(target) + 2 * column_of_lane(i);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float4 old = add ? place[half] : make_float4(0, 0, 0, 0);
+      float* part = sum[i] + half * kFloats;
+      place[half] = make_float4(old.x + part[0], old.y + part[1], old.z + part[2], old.w + part[3]);
+#pragma unroll
+      for (int j = 0; j < kFloats; ++j) part[j] = 0;
     }
   }
 }
 
-// The block of the chunk in which a run begins that goes on adds its parts: the tail of this chunk, the whole chunks
-// between, the head of the last.
-__global__ void __launch_bounds__(kChunkThreads)
-    embedding_borders_kernel(float* __restrict__ dwte, const float* __restrict__ partial,
-                             const std::int32_t* __restrict__ sorted, int rows, int C) {
-  const int chunk_begin = blockIdx.x * kChunk, next = chunk_begin + kChunk;
-  if (next >= rows) return;
-  const int token = sorted[next - 1];
-  const bool goes_on = sorted[next] == token;
-  const bool begins_here =
-      sorted[chunk_begin] != token || chunk_begin == 0 || sorted[chunk_begin - 1] != token;
-  if (!goes_on || !begins_here) return;
-  const std::int64_t first = blockIdx.x;
-  for (int column = threadIdx.x; column < C; column += kChunkThreads) {
-    float sum = partial[(2 * first + 1) * C + column];
-    for (std::int64_t chunk = first + 1; chunk * kChunk < rows && sorted[chunk * kChunk] == token; ++chunk)
-      sum += partial[2 * chunk * C + column];
-    dwte[static_cast<std::int64_t>(token) * C + column] += sum;
+// partial: (parts, 2, C): the sum of the run that began before the part, and of the one that goes on after it.
+template <int kVectors>
+__global__ void __launch_bounds__(kRowThreads)
+    embedding_runs_kernel(float* __restrict__ dwte, float* __restrict__ partial, const uint4* __restrict__ dx,
+                          const uint4* __restrict__ dx0, const uint4* __restrict__ x,
+                          const float* __restrict__ rstd, const std::int32_t* __restrict__ tokens,
+                          const std::int32_t* __restrict__ order, int rows, int C, int part_rows) {
+  const std::int64_t part = row_of_warp();
+  const int begin = static_cast<int>(part) * part_rows, end = min(begin + part_rows, rows);
+  if (begin >= rows) return;
+  const int lane = threadIdx.x % kWarp, count = C / kVector;
+  const int my_row = begin + lane < end ? order[begin + lane] : 0;
+  const int my_token = begin + lane < end ? tokens[my_row] : -1;
+  const float my_rstd = begin + lane < end ? rstd[my_row] : 0.0f;
+  const int token_before = begin > 0 ? tokens[order[begin - 1]] : -1;
+  const int token_after = end < rows ? tokens[order[end]] : -1;
+  float sum[kVectors][kVector] = {};
+  bool begun_before = __shfl_sync(0xffffffffu, my_token, 0) == token_before;
+  for (int i = 0; begin + i < end; ++i) {
+    RowPair<kVectors> pair;
+    load_pair(pair, dx, dx0, x, static_cast<std::int64_t>(__shfl_sync(0xffffffffu, my_row, i)) * count,
+              count);
+    add_row(sum, pair, __shfl_sync(0xffffffffu, my_rstd, i), count, C);
+    const int token = __shfl_sync(0xffffffffu, my_token, i);
+    const bool last = begin + i + 1 == end;
+    const int next_token = last ? token_after : __shfl_sync(0xffffffffu, my_token, (i + 1) % kWarp);
+    if (!last && next_token == token) continue;
+    const bool goes_on = last && next_token == token;
+    if (begun_before)
+      store_sum(partial + 2 * part * C, sum, false, count);
+    else if (goes_on)
+      store_sum(partial + (2 * part + 1) * C, sum, false, count);
+    else
+      store_sum(dwte + static_cast<std::int64_t>(token) * C, sum, true, count);
+    begun_before = false;
   }
 }
 
-// Splits the device's workspace.
-class Carver {
- public:
-  explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
-  template <class T>
-  T* take(std::size_t count) {
-    T* part = reinterpret_cast<T*>(memory_ + used_);
-    used_ += (count * sizeof(T) + 255) / 256 * 256;
-    return part;
+// One block per part; that of the part in which a run begins that goes on adds the run's sums: of this part, of the parts
+// that it fills, of the part in which it ends.
+__global__ void __launch_bounds__(kBorderThreads)
+    embedding_borders_kernel(float* __restrict__ dwte, const float* __restrict__ partial,
+                             const std::int32_t* __restrict__ tokens, const std::int32_t* __restrict__ order,
+                             int rows, int C, int part_rows) {
+  const auto token_at = [&](int place) { return tokens[order[place]]; };
+  const int begin = blockIdx.x * part_rows, next = begin + part_rows;
+  if (next >= rows) return;
+  const int token = token_at(next - 1);
+  if (token_at(next) != token) return;
+  const bool begins_here = begin == 0 || token_at(begin) != token || token_at(begin - 1) != token;
+  if (!begins_here) return;
+  int last = blockIdx.x + 1, beyond = gridDim.x;  // the run's last part is in [last, beyond)
+  while (beyond - last > 1) {
+    const int middle = (last + beyond) / 2;
+    (token_at(middle * part_rows) == token ? last : beyond) = middle;
   }
-  std::size_t used() const { return used_; }
+  const float4* parts = reinterpret_cast<const float4*>(partial);
+  const std::int64_t quads = C / kFloats, first = blockIdx.x;
+  for (int column = threadIdx.x; column < quads; column += kBorderThreads) {
+    float4 sum = parts[(2 * first + 1) * quads + column];
+#pragma unroll 8
+    for (std::int64_t part = first + 1; part <= last; ++part) {
+      const float4 more = parts[2 * part * quads + column];
+      sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
+    }
+    float4& target = reinterpret_cast<float4*>(dwte)[token * quads + column];
+    target = make_float4(target.x + sum.x, target.y + sum.y, target.z + sum.z, target.w + sum.w);
+  }
+}
 
- private:
-  char* memory_;
-  std::size_t used_ = 0;
-};
-
-int bits_of(int values) {
-  int bits = 1;
-  while (bits < 31 && (1 << bits) < values) ++bits;
-  return bits;
+// More rows per warp where the partial sums would not fit the workspace.
+int rows_of_part(int rows, int C) {
+  int part_rows = kLeastPartRows;
+  while (part_rows < kMostPartRows &&
+         std::size_t{2} * ceil_div(rows, part_rows) * C * sizeof(float) > Cuda::kWorkspaceBytes)
+    part_rows *= 2;
+  return part_rows;
 }
 
 }  // namespace
@@ -167,29 +210,20 @@ void embedding_norm_forward(Cuda& device, bf16* x, float* rstd, const std::int32
   LAUNCH_CHECK();
 }
 
-void embedding_norm_backward(Cuda& device, float* dwte, const bf16* dx, const bf16* x, const float* rstd,
-                             const std::int32_t* tokens, int rows, int C, int V) {
-  SHAPE_CHECK(C > 0 && C % kVector == 0, "the width must be a multiple of 8");
-  const int chunks = ceil_div(rows, kChunk);
-  std::size_t sort_bytes = 0;
-  CUDA_CHECK(cub::DeviceRadixSort::SortPairs(nullptr, sort_bytes, tokens, static_cast<std::int32_t*>(nullptr),
-                                             static_cast<const std::int32_t*>(nullptr),
-                                             static_cast<std::int32_t*>(nullptr), rows, 0, bits_of(V)));
-  Carver carver(device.workspace(0));
-  auto* sorted = carver.take<std::int32_t>(rows);
-  auto* numbers = carver.take<std::int32_t>(rows);
-  auto* order = carver.take<std::int32_t>(rows);
-  auto* partial = carver.take<float>(std::size_t{2} * chunks * C);
-  auto* sort_memory = carver.take<char>(sort_bytes);
-  (void)device.workspace(carver.used());  // throws where the parts do not fit
-  row_numbers_kernel<<<ceil_div(rows, 256), 256, 0, device.stream()>>>(numbers, rows);
+void embedding_norm_backward(Cuda& device, float* dwte, const bf16* dx, const bf16* dx0, const bf16* x,
+                             const float* rstd, const std::int32_t* tokens, const std::int32_t* order,
+                             int rows, int C) {
+  SHAPE_CHECK(C > 0 && C % kVector == 0 && is_aligned(dwte, 16), "the width must be a multiple of 8");
+  const int part_rows = rows_of_part(rows, C), parts = ceil_div(rows, part_rows);
+  auto* partial = static_cast<float*>(device.workspace(std::size_t{2} * parts * C * sizeof(float)));
+  with_row_vectors(C, [&](auto count) {
+    embedding_runs_kernel<count()><<<ceil_div(parts, kRowsPerBlock), kRowThreads, 0, device.stream()>>>(
+        dwte, partial, vectors(dx), dx0 == nullptr ? nullptr : vectors(dx0), vectors(x), rstd, tokens, order,
+        rows, C, part_rows);
+  });
   LAUNCH_CHECK();
-  CUDA_CHECK(cub::DeviceRadixSort::SortPairs(sort_memory, sort_bytes, tokens, sorted, numbers, order, rows, 0,
-                                             bits_of(V), device.stream()));
-  embedding_runs_kernel<<<chunks, kChunkThreads, 0, device.stream()>>>(dwte, partial, vectors(dx), vectors(x),
-                                                                       rstd, sorted, order, rows, C);
-  LAUNCH_CHECK();
-  embedding_borders_kernel<<<chunks, kChunkThreads, 0, device.stream()>>>(dwte, partial, sorted, rows, C);
+  embedding_borders_kernel<<<parts, kBorderThreads, 0, device.stream()>>>(dwte, partial, tokens, order, rows,
+                                                                          C, part_rows);
   LAUNCH_CHECK();
 }
 

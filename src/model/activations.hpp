@@ -58,6 +58,7 @@ class Activations {
     scratch_.reserve(cosine, static_cast<std::int64_t>(spec.sequence) * (spec.head_dim() / 2));
     scratch_.reserve(sine, static_cast<std::int64_t>(spec.sequence) * (spec.head_dim() / 2));
     if (training) {
+      scratch_.reserve(order, rows);
       scratch_.reserve(dx, rows * C);
       scratch_.reserve(dx0, spec.scalars ? rows * C : 0);
       scratch_.reserve(d_narrow, rows * C);
@@ -92,10 +93,11 @@ class Activations {
   float *cosine = nullptr, *sine = nullptr;            // (T, D/2)
   act* logits = nullptr;                               // (chunk_rows, V)
   // Scratch of the backward pass; null without training.
-  act* dx = nullptr;        // (rows, C)   gradient at the residual stream
-  act* dx0 = nullptr;       // (rows, C)   gradient at x0 through λ0; null without scalars
-  act* d_narrow = nullptr;  // (rows, C)   gradient at a norm's or attention's output
-  act* d_wide = nullptr;    // (rows, 4C)  gradient at the feed-forward part's or the QKV projection's output
+  std::int32_t* order = nullptr;  // (rows)  rows by token
+  act* dx = nullptr;              // (rows, C)   gradient at the residual stream
+  act* dx0 = nullptr;             // (rows, C)   gradient at x0 through λ0; null without scalars
+  act* d_narrow = nullptr;        // (rows, C)   gradient at a norm's or attention's output
+  act* d_wide = nullptr;  // (rows, 4C)  gradient at the feed-forward part's or the QKV projection's output
   float* workspace = nullptr;
 
  private:

@@ -60,13 +60,9 @@ void Gpt<Dev>::backward(const Weights<Dev>& weights, const Shape& shape, float* 
     backward_mlp(weights, shape, gradients, layer, accumulate);
     backward_attention(weights, shape, gradients, layer, accumulate);
   }
-  // x0 is both the first residual stream and what λ0 mixes in. The op is linear in dx: two calls add the two up.
-  float* dwte = gradients + at_.wte();
-  embedding_norm_backward(device_, dwte, memory_.dx, memory_.x0, memory_.rstd_0, memory_.tokens, rows, C,
-                          spec_.vocab);
-  if (spec_.scalars)
-    embedding_norm_backward(device_, dwte, memory_.dx0, memory_.x0, memory_.rstd_0, memory_.tokens, rows, C,
-                            spec_.vocab);
+  // x0 is both the first residual stream and what λ0 mixes in.
+  embedding_norm_backward(device_, gradients + at_.wte(), memory_.dx, memory_.dx0, memory_.x0, memory_.rstd_0,
+                          memory_.tokens, memory_.order, rows, C);
 }
 
 // x_out = x + relu(norm(x)·Wfcᵀ)²·Wprojᵀ: dx is the gradient at x_out before and at x after.

@@ -91,6 +91,11 @@ typename Gpt<Dev>::Shape Gpt<Dev>::upload(const std::int32_t* tokens, const std:
     gpt_detail::check_tokens("target", targets, rows, -1, spec_.vocab);
     device_.copy_from_host(memory_.targets, targets, bytes);
   }
+  if (memory_.order != nullptr) {
+    order_.resize(static_cast<std::size_t>(rows));
+    order_by_token(order_, {tokens, order_.size()}, spec_.vocab);
+    device_.copy_from_host(memory_.order, order_.data(), bytes);
+  }
   return {B, T, static_cast<int>(rows)};
 }
 

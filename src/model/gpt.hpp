@@ -79,6 +79,7 @@ class Gpt {
   int chunk_rows_;  // rows of logits at a time
   bool training_;
   Activations<Dev> memory_;
+  std::vector<std::int32_t> order_;  // of the current micro-batch, on its way to the device
 };
 
 }  // namespace spillway

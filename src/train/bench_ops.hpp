@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "core/rng.hpp"
@@ -83,7 +84,7 @@ struct BenchArrays {
     for (float** parameter : {&p, &g, &m, &v}) reserve(*parameter, largest, 0.1f);
     reserve(compute_copy, largest, 0.1f);
     reserve(muon_memory, muon, 0.1f);
-    arena.reserve(tokens, rows);
+    for (std::int32_t** numbers : {&tokens, &order}) arena.reserve(*numbers, rows);
     arena.allocate();
     for (const auto& fill : fills) fill();
     fill_tokens(rows, V);
@@ -104,6 +105,10 @@ struct BenchArrays {
     for (std::size_t i = 0; i < host.size(); ++i)
       host[i] = static_cast<std::int32_t>(uniform01(8, 0, i) * static_cast<float>(V));
     device.copy_from_host(tokens, host.data(), host.size() * sizeof(std::int32_t));
+    std::vector<std::int32_t> by_token(host.size());
+    order_by_token(by_token, host, static_cast<int>(V));
+    device.copy_from_host(order, by_token.data(), by_token.size() * sizeof(std::int32_t));
+    distinct_tokens = static_cast<std::int64_t>(std::set(host.begin(), host.end()).size());
   }
 
   Dev& device;
@@ -115,7 +120,8 @@ struct BenchArrays {
   float *rstd = nullptr, *losses = nullptr, *rstd_qk = nullptr, *lse = nullptr, *cosine = nullptr,
         *sine = nullptr, *scalars = nullptr, *workspace = nullptr, *p = nullptr, *g = nullptr, *m = nullptr,
         *v = nullptr, *muon_memory = nullptr;
-  std::int32_t* tokens = nullptr;
+  std::int32_t *tokens = nullptr, *order = nullptr;
+  std::int64_t distinct_tokens = 0;
 };
 
 // Times the ops one after the other; each method is one part of the step.
@@ -155,10 +161,12 @@ class OpBench {
     auto& a = memory_;
     time("embedding norm forward", passes_, 0, 2 * narrow_bytes(),
          [&] { embedding_norm_forward(device_, a.x, a.rstd, a.tokens, a.weights, rows_, C); });
-    // dwte rows are read and written in fp32.
-    const double touched = 8.0 * C * std::min<double>(rows_, V);
-    time("embedding norm backward", passes_ * (spec_.scalars ? 2 : 1), 0, 2 * narrow_bytes() + touched,
-         [&] { embedding_norm_backward(device_, a.p, a.dx, a.x, a.rstd, a.tokens, rows_, C, V); });
+    // dwte's rows are read and written in fp32.
+    const double touched = 8.0 * C * static_cast<double>(a.distinct_tokens);
+    time("embedding norm backward", passes_, 0, (spec_.scalars ? 3 : 2) * narrow_bytes() + touched, [&] {
+      embedding_norm_backward(device_, a.p, a.dx, spec_.scalars ? a.dx0 : nullptr, a.x, a.rstd, a.tokens,
+                              a.order, rows_, C);
+    });
   }
 
   void norms() {

@@ -106,7 +106,10 @@ TEST_CASE("norms and their gradients do not depend on the number of threads") {
                       rstd.data(), first.data(), lambdas.data(), lambdas.data() + 1, workspace.data(), rows,
                       C);
     embedding_norm_forward(cpu, x.data(), rstd.data(), tokens.data(), wte.data(), rows, C);
-    embedding_norm_backward(cpu, dwte.data(), dx.data(), x.data(), rstd.data(), tokens.data(), rows, C, V);
+    std::vector<std::int32_t> order(tokens.size());
+    order_by_token(order, tokens, V);
+    embedding_norm_backward(cpu, dwte.data(), dx.data(), dx0.data(), x.data(), rstd.data(), tokens.data(),
+                            order.data(), rows, C);
     return joined({h, x, dx, dx0, dlambdas, dwte});
   });
 }

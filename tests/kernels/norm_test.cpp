@@ -61,11 +61,14 @@ TEST_CASE("embedding and norm") {
   const int rows = GENERATE(1, 65, 1000);
   const int C = GENERATE(32, 320, 1280);
   const int V = GENERATE(1, 5, 3000);  // one token everywhere, long runs, mostly single rows
-  INFO("rows " << rows << " C " << C << " V " << V);
+  const bool two_gradients = GENERATE(true, false);
+  INFO("rows " << rows << " C " << C << " V " << V << " two gradients " << two_gradients);
   const reference::Tokens token_values = random_tokens(1, rows, V);
-  DeviceArray<std::int32_t> tokens(token_values);
+  reference::Tokens order_values(token_values.size());
+  order_by_token(order_values, token_values, V);
+  DeviceArray<std::int32_t> tokens(token_values), order(order_values);
   DeviceArray<act> wte(random(2, std::int64_t{V} * C)), x(std::int64_t{rows} * C),
-      dx(random(3, std::int64_t{rows} * C));
+      dx(random(3, std::int64_t{rows} * C)), dx0(random(5, std::int64_t{rows} * C));
   DeviceArray<float> rstd(rows), dwte(random(4, std::int64_t{V} * C));
   embedding_norm_forward(device(), x.data(), rstd.data(), tokens.data(), wte.data(), rows, C);
   Vector expected, expected_rstd, expected_dwte = dwte.values();
@@ -73,9 +76,20 @@ TEST_CASE("embedding and norm") {
   CHECK(relative_error(x.values(), expected) < kTolerance);
   CHECK(relative_error(rstd.values(), expected_rstd) < kFloatTolerance);
 
-  reference::embedding_norm_backward(expected_dwte, dx.values(), x.values(), rstd.values(), token_values, C);
-  embedding_norm_backward(device(), dwte.data(), dx.data(), x.data(), rstd.data(), tokens.data(), rows, C, V);
+  Vector gradient = dx.values();
+  const Vector more = dx0.values();
+  for (std::size_t i = 0; i < gradient.size() && two_gradients; ++i) gradient[i] += more[i];
+  reference::embedding_norm_backward(expected_dwte, gradient, x.values(), rstd.values(), token_values, C);
+  embedding_norm_backward(device(), dwte.data(), dx.data(), two_gradients ? dx0.data() : nullptr, x.data(),
+                          rstd.data(), tokens.data(), order.data(), rows, C);
   CHECK(relative_error(dwte.values(), expected_dwte) < kFloatTolerance);
+}
+
+TEST_CASE("rows by token") {
+  const reference::Tokens tokens = {2, 0, 2, 1, 2, 0};
+  reference::Tokens order(tokens.size());
+  order_by_token(order, tokens, 4);
+  CHECK(order == reference::Tokens{1, 5, 3, 0, 2, 4});
 }
 
 TEST_CASE("RoPE and QK norm") {
