@@ -2,6 +2,7 @@
 
 #include <cblas.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +15,10 @@ Cpu::Cpu(int threads) {
     omp_set_num_threads(threads);
     openblas_set_num_threads(threads);
   }
+}
+
+std::size_t Cpu::total_bytes() {
+  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 void* Cpu::allocate(std::size_t bytes) {

@@ -21,6 +21,8 @@ struct Cpu {
   void copy_from_host(void* device, const void* host, std::size_t bytes);
   void copy_on_device(void* to, const void* from, std::size_t bytes);
   void synchronize() {}
+  // Physical memory of the machine, bytes.
+  static std::size_t total_bytes();
 };
 
 }  // namespace spillway

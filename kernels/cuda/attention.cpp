@@ -57,7 +57,7 @@ float median_ms(const Cuda& device, const Run& run) {
   return times[kTimings / 2];
 }
 
-// Decides `automatic` at the first call of a shape. The trial runs are harmless: they overwrite the outputs with the
+// Decides `automatic` at the first call of a shape in a rehearsal. The trial runs are harmless: they overwrite the outputs with the
 // values they are about to get.
 template <class Own, class Cudnn>
 void choose(const Cuda& device, AttentionPlan& plan, const Own& own, const Cudnn& cudnn) {
@@ -84,11 +84,27 @@ template <class Own, class Cudnn>
 void run_chosen(const Cuda& device, AttentionPlan& plan, const Own& own, const Cudnn& cudnn) {
   if (device.attention == AttentionChoice::own) return own();
   if (device.attention == AttentionChoice::cudnn) return cudnn();
-  if (!plan.chosen) choose(device, plan, own, cudnn);
+  if (!plan.chosen && device.rehearsing) choose(device, plan, own, cudnn);
   plan.use_cudnn ? cudnn() : own();
 }
 
 }  // namespace
+
+std::size_t Cuda::attention_scratch_bytes(int B, int T, int H, int D) {
+  if (!has_cudnn_attention() || attention == AttentionChoice::own) return 0;
+  if (attention == AttentionChoice::cudnn)
+    return state_->attention_plans->cudnn(*this, {B, T, H, D}).scratch_bytes();
+  if (deterministic) return 0;
+  try {
+    return state_->attention_plans->cudnn(*this, {B, T, H, D}).scratch_bytes();
+  } catch (const std::runtime_error&) {
+    return 0;  // it supports no such shape: the trial will say why
+  }
+}
+
+void Cuda::release_attention(int B, int T, int H, int D) {
+  state_->attention_plans->release_cudnn({B, T, H, D});
+}
 
 void attention_forward(Cuda& device, bf16* o, float* lse, const bf16* qkv, int B, int T, int H, int D) {
   const AttentionShape shape = {B, T, H, D};

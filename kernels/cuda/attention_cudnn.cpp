@@ -118,7 +118,8 @@ struct CudnnAttention::Graphs {
     build(backward, handle, backward_bytes);
   }
 
-  void allocate_scratch() {
+  void* ensure_scratch() {
+    if (scratch != nullptr) return scratch;
     const auto bytes = static_cast<std::size_t>(std::max(forward_bytes, backward_bytes));
     try {
       scratch = device.allocate(bytes);
@@ -127,6 +128,7 @@ struct CudnnAttention::Graphs {
                                std::to_string(bytes >> 20) +
                                " MiB: use a smaller micro-batch or our own attention");
     }
+    return scratch;
   }
 
   Cuda& device;
@@ -143,7 +145,6 @@ CudnnAttention::CudnnAttention(Cuda& device, const AttentionShape& shape)
   CUDNN_CHECK(cudnnSetStream(graphs_->handle, device.stream()));
   graphs_->build_forward();
   graphs_->build_backward(device.deterministic);
-  graphs_->allocate_scratch();
 }
 CudnnAttention::~CudnnAttention() = default;
 
@@ -156,7 +157,7 @@ void CudnnAttention::forward(bf16* o, float* lse, const bf16* qkv) {
   const std::int64_t C = static_cast<std::int64_t>(graphs_->shape.H) * graphs_->shape.D;
   std::unordered_map<std::int64_t, void*> tensors = {
       {kQ, q}, {kK, q + C}, {kV, q + 2 * C}, {kO, o}, {kLse, lse}};
-  FRONTEND_CHECK(graphs_->forward.execute(graphs_->handle, tensors, graphs_->scratch));
+  FRONTEND_CHECK(graphs_->forward.execute(graphs_->handle, tensors, graphs_->ensure_scratch()));
 }
 
 void CudnnAttention::backward(bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse, const bf16* qkv) {
@@ -171,7 +172,7 @@ void CudnnAttention::backward(bf16* dqkv, const bf16* d_o, const bf16* o, const 
                                                      {kDq, dqkv},
                                                      {kDk, dqkv + C},
                                                      {kDv, dqkv + 2 * C}};
-  FRONTEND_CHECK(graphs_->backward.execute(graphs_->handle, tensors, graphs_->scratch));
+  FRONTEND_CHECK(graphs_->backward.execute(graphs_->handle, tensors, graphs_->ensure_scratch()));
 }
 
 }  // namespace spillway

@@ -32,12 +32,20 @@ struct Cuda {
   // GPUs that this process can use; 0 where there is no driver.
   static int count();
 
-  // Results do not depend on timing: GEMMs take cuBLASLt's first choice instead of the fastest in a start-up trial, and
-  // `automatic` attention is our own. All other ops are always deterministic. Set it before the first op.
+  // Results do not depend on timing: GEMMs take cuBLASLt's first choice instead of the fastest in a trial, and `automatic`
+  // attention is our own. All other ops are always deterministic. Set it before the first op.
   bool deterministic = false;
+  // While true, what the ops write is going to be thrown away: the first call of each shape times cuBLASLt's candidates and
+  // the two attentions, on the outputs themselves, and keeps the fastest. Shapes first met at other times take cuBLASLt's
+  // first choice, and `automatic` attention our own, which needs no memory. So no step waits or allocates.
+  bool rehearsing = false;
   AttentionChoice attention = AttentionChoice::automatic;
   // Whether cuDNN's attention was compiled in (CMake found the cudnn-frontend headers).
   static bool has_cudnn_attention();
+  // Bytes that cuDNN's attention takes of device memory at the first call of this shape, where `attention` and
+  // `deterministic` let it run; else 0. Compiles its graphs, and keeps them for that call unless `release` says otherwise.
+  std::size_t attention_scratch_bytes(int B, int T, int H, int D);
+  void release_attention(int B, int T, int H, int D);
 
   // 256-byte aligned. Throws std::bad_alloc where there is not enough memory.
   void* allocate(std::size_t bytes);

@@ -85,31 +85,8 @@ float time_candidate(const Cuda& device, const GemmPlan& plan, const cublasLtMat
   return times[kTimings / 2];
 }
 
-// Trials write to D. Where the product also reads it, other memory takes its place (what it holds does not matter for
-// the time), so that only the real call adds to D.
-class TrialOutput {
- public:
-  TrialOutput(Cuda& device, const Gemm& shape, GemmPlans::Operands& operands) : device_(device) {
-    if (operands.C != operands.D || operands.beta == 0) return;
-    const std::size_t bytes = static_cast<std::size_t>(shape.batch) * shape.m * shape.n *
-                              (shape.fp32_output ? sizeof(float) : sizeof(bf16));
-    memory_ = device.allocate(bytes);
-    operands.C = operands.D = memory_;
-  }
-  ~TrialOutput() {
-    if (memory_ != nullptr) device_.release(memory_);
-  }
-  TrialOutput(const TrialOutput&) = delete;
-  TrialOutput& operator=(const TrialOutput&) = delete;
-
- private:
-  Cuda& device_;
-  void* memory_ = nullptr;
-};
-
-void choose_fastest(Cuda& device, GemmPlan& plan, const Gemm& shape, GemmPlans::Operands operands,
+void choose_fastest(const Cuda& device, GemmPlan& plan, const GemmPlans::Operands& operands,
                     const std::vector<cublasLtMatmulHeuristicResult_t>& candidates) {
-  const TrialOutput trial(device, shape, operands);
   plan.candidates = static_cast<int>(candidates.size());
   plan.chosen = -1;
   for (int i = 0; i < plan.candidates; ++i) {
@@ -153,13 +130,13 @@ const GemmPlan& GemmPlans::find(Cuda& device, const Gemm& shape, const Operands&
                        alignment_of(operands.D)};
   if (const auto known = plans_.find(key); known != plans_.end()) return *known->second;
   auto plan = std::make_unique<GemmPlan>(shape);
-  const auto candidates =
-      candidates_for(device.state().cublas, *plan, key, device.deterministic ? 1 : kCandidates);
-  if (device.deterministic) {
+  const bool trial = device.rehearsing && !device.deterministic;
+  const auto candidates = candidates_for(device.state().cublas, *plan, key, trial ? kCandidates : 1);
+  if (trial) {
+    choose_fastest(device, *plan, operands, candidates);
+  } else {
     plan->algorithm = candidates.front().algo;
     plan->candidates = 1;
-  } else {
-    choose_fastest(device, *plan, shape, operands, candidates);
   }
   return *plans_.emplace(key, std::move(plan)).first->second;
 }

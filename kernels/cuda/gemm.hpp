@@ -19,9 +19,9 @@ struct Gemm {
   friend auto operator<=>(const Gemm&, const Gemm&) = default;
 };
 
-// A and B: bf16. C and D: bf16 or float; they may be the same. The first call of a shape finds its plan: unless
-// device.deterministic, cuBLASLt's candidates are timed, which needs as much free device memory as D where C = D and
-// beta ≠ 0. Throws std::runtime_error where cuBLASLt supports no such product.
+// A and B: bf16. C and D: bf16 or float; they may be the same. The first call of a shape finds its plan: cuBLASLt's first
+// choice, or where device.rehearsing and not device.deterministic the fastest of its candidates in a trial that writes
+// to D several times. Throws std::runtime_error where cuBLASLt supports no such product.
 void gemm(Cuda& device, const Gemm& shape, float alpha, const bf16* A, const bf16* B, float beta,
           const void* C, void* D);
 

@@ -106,6 +106,19 @@ Key duration_key(const char* name, Section Config::*section, double Section::*me
           [=](const Config& c) { return format_duration(c.*section.*member); }};
 }
 
+Key micro_batch_key() {
+  return {"train.micro-batch", "sequences per rank and forward pass; auto: as many as memory holds",
+          [](Config& c, const std::string& text) {
+            if (text == "auto")
+              c.train.micro_batch = 0;
+            else if (read(c.train.micro_batch, text); c.train.micro_batch < 1)
+              expected("auto or a positive whole number");
+          },
+          [](const Config& c) {
+            return c.train.micro_batch == 0 ? std::string("auto") : print(c.train.micro_batch);
+          }};
+}
+
 const std::vector<Key>& keys() {
   using C = Config;
   static const std::vector<Key> table = {
@@ -122,8 +135,7 @@ const std::vector<Key>& keys() {
       key("train.steps", &C::train, &TrainConfig::steps,
           "optimizer steps of the whole run, all sites together"),
       key("train.tokens-per-step", &C::train, &TrainConfig::tokens_per_step, "tokens of one optimizer step"),
-      key("train.micro-batch", &C::train, &TrainConfig::micro_batch,
-          "sequences per rank and forward pass; 0: as many as one step needs"),
+      micro_batch_key(),
       key("train.seed", &C::train, &TrainConfig::seed, "seed of initialization and data order"),
       key("train.threads", &C::train, &TrainConfig::threads,
           "threads per rank; 0: OMP_NUM_THREADS or all cores"),

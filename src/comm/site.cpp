@@ -1,12 +1,11 @@
 #include "comm/site.hpp"
 
+#include <algorithm>
 #include <chrono>
-#include <climits>
 #include <exception>
 #include <thread>
 #include <vector>
 
-#include "comm/exchange.hpp"
 #include "core/error.hpp"
 
 namespace spillway {
@@ -16,6 +15,27 @@ constexpr int kSpins = 500;
 constexpr auto kShortNap = std::chrono::microseconds(50);
 constexpr auto kLongNap = std::chrono::microseconds(1000);
 constexpr int kShortNaps = 200;  // 10 ms of waiting, then the long naps
+
+constexpr std::int64_t kMessageFloats = 1 << 18;  // 1 MiB: added up while it is in the cache
+constexpr std::size_t kBroadcastBytes = std::size_t{1} << 30;
+constexpr int kTagCount = 30'000;  // MPI guarantees tags up to 32767
+
+// The parts of `values` that one rank owns, cut into messages. Sender and receiver cut them alike.
+std::vector<std::span<float>> messages_of(std::span<float> values, std::span<const OwnedPart> parts,
+                                          int owner) {
+  std::vector<std::span<float>> messages;
+  for (const OwnedPart& part : parts) {
+    if (part.owner != owner) continue;
+    for (std::int64_t first = part.begin; first < part.end; first += kMessageFloats)
+      messages.push_back(
+          values.subspan(static_cast<std::size_t>(first),
+                         static_cast<std::size_t>(std::min(kMessageFloats, part.end - first))));
+  }
+  return messages;
+}
+
+int count_of(std::span<const float> message) { return static_cast<int>(message.size()); }
+int tag_of(std::size_t message) { return static_cast<int>(message % kTagCount); }
 
 }  // namespace
 
@@ -33,6 +53,12 @@ SiteComm::SiteComm() {
   check_mpi(MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_rank(communicator_, &rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(communicator_, &size_), "MPI_Comm_size");
+  MPI_Comm machine = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_split_type(communicator_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
+            "MPI_Comm_split_type");
+  check_mpi(MPI_Comm_rank(machine, &machine_rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(machine, &machine_size_), "MPI_Comm_size");
+  check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
 }
 
 SiteComm::~SiteComm() {
@@ -48,13 +74,106 @@ void SiteComm::wait(MPI_Request& request) {
   }
 }
 
-void SiteComm::average(std::span<float> values) {
+void SiteComm::wait(std::vector<MPI_Request>& requests) {
+  for (MPI_Request& request : requests) wait(request);
+  requests.clear();
+}
+
+// In turn s a rank sends its summands to the owner s ranks after it and adds those of the rank s before it.
+void SiteComm::sum_to_owners(std::span<float> values, std::span<const OwnedPart> parts) {
   if (size_ == 1) return;
-  ExchangeOptions options;
-  options.segment_floats = 1 << 16;  // 256 KiB: ranks of one host add out of the cache
-  ring_weighted_sum(values, 1.0f, communicator_, options);
-  const auto factor = static_cast<float>(1.0 / size_);
-  for (float& value : values) value *= factor;
+  const auto own = messages_of(values, parts, rank_);
+  std::vector<float> staging[2];
+  for (std::vector<float>& buffer : staging) buffer.resize(static_cast<std::size_t>(kMessageFloats));
+  for (int turn = 1; turn < size_; ++turn) {
+    const int to = (rank_ + turn) % size_, from = (rank_ - turn + size_) % size_;
+    const auto outgoing = messages_of(values, parts, to);
+    std::vector<MPI_Request> sent(outgoing.size());
+    for (std::size_t i = 0; i < outgoing.size(); ++i)
+      check_mpi(MPI_Isend(outgoing[i].data(), count_of(outgoing[i]), MPI_FLOAT, to, tag_of(i), communicator_,
+                          &sent[i]),
+                "MPI_Isend");
+    MPI_Request received[2];
+    const auto receive = [&](std::size_t i) {
+      check_mpi(MPI_Irecv(staging[i % 2].data(), count_of(own[i]), MPI_FLOAT, from, tag_of(i), communicator_,
+                          &received[i % 2]),
+                "MPI_Irecv");
+    };
+    if (!own.empty()) receive(0);
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      if (i + 1 < own.size()) receive(i + 1);
+      wait(received[i % 2]);
+      for (std::size_t j = 0; j < own[i].size(); ++j) own[i][j] += staging[i % 2][j];
+    }
+    wait(sent);
+  }
+}
+
+void SiteComm::share_from_owners(std::span<float> values, std::span<const OwnedPart> parts) {
+  const auto own = messages_of(values, parts, rank_);
+  std::vector<MPI_Request> requests;
+  for (int turn = 1; turn < size_; ++turn) {
+    const int to = (rank_ + turn) % size_, from = (rank_ - turn + size_) % size_;
+    const auto incoming = messages_of(values, parts, from);
+    for (std::size_t i = 0; i < incoming.size(); ++i)
+      check_mpi(MPI_Irecv(incoming[i].data(), count_of(incoming[i]), MPI_FLOAT, from, tag_of(i),
+                          communicator_, &requests.emplace_back()),
+                "MPI_Irecv");
+    for (std::size_t i = 0; i < own.size(); ++i)
+      check_mpi(MPI_Isend(own[i].data(), count_of(own[i]), MPI_FLOAT, to, tag_of(i), communicator_,
+                          &requests.emplace_back()),
+                "MPI_Isend");
+  }
+  wait(requests);
+}
+
+std::vector<SiteComm::Extent> SiteComm::extents_on_leader(std::int64_t first, std::size_t count) {
+  const Extent mine = {first, static_cast<std::int64_t>(count)};
+  std::vector<Extent> all(static_cast<std::size_t>(size_));
+  MPI_Request request;
+  check_mpi(MPI_Igather(&mine, sizeof mine, MPI_BYTE, all.data(), sizeof mine, MPI_BYTE, 0, communicator_,
+                        &request),
+            "MPI_Igather");
+  wait(request);
+  return all;
+}
+
+void SiteComm::gather_to_leader(std::span<const float> part, std::int64_t first, std::span<float> whole) {
+  const auto extents = extents_on_leader(first, part.size());
+  std::vector<MPI_Request> requests;
+  if (leader()) {
+    std::copy(part.begin(), part.end(), whole.begin() + first);
+    for (int from = 1; from < size_; ++from) {
+      const Extent& extent = extents[static_cast<std::size_t>(from)];
+      check_mpi(MPI_Irecv(whole.data() + extent.first, static_cast<int>(extent.count), MPI_FLOAT, from, 0,
+                          communicator_, &requests.emplace_back()),
+                "MPI_Irecv");
+    }
+  } else {
+    check_mpi(
+        MPI_Isend(part.data(), count_of(part), MPI_FLOAT, 0, 0, communicator_, &requests.emplace_back()),
+        "MPI_Isend");
+  }
+  wait(requests);
+}
+
+void SiteComm::scatter_from_leader(std::span<const float> whole, std::int64_t first, std::span<float> part) {
+  const auto extents = extents_on_leader(first, part.size());
+  std::vector<MPI_Request> requests;
+  if (leader()) {
+    std::copy_n(whole.begin() + first, part.size(), part.begin());
+    for (int to = 1; to < size_; ++to) {
+      const Extent& extent = extents[static_cast<std::size_t>(to)];
+      check_mpi(MPI_Isend(whole.data() + extent.first, static_cast<int>(extent.count), MPI_FLOAT, to, 0,
+                          communicator_, &requests.emplace_back()),
+                "MPI_Isend");
+    }
+  } else {
+    check_mpi(
+        MPI_Irecv(part.data(), count_of(part), MPI_FLOAT, 0, 0, communicator_, &requests.emplace_back()),
+        "MPI_Irecv");
+  }
+  wait(requests);
 }
 
 double SiteComm::reduce(double value, MPI_Op operation) {
@@ -89,11 +208,13 @@ void SiteComm::barrier() {
 }
 
 void SiteComm::broadcast_bytes(std::span<std::byte> bytes) {
-  SPILLWAY_CHECK(bytes.size() <= INT_MAX);
-  MPI_Request request;
-  check_mpi(MPI_Ibcast(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, 0, communicator_, &request),
-            "MPI_Ibcast");
-  wait(request);
+  for (; !bytes.empty(); bytes = bytes.subspan(std::min(bytes.size(), kBroadcastBytes))) {
+    const std::span<std::byte> piece = bytes.first(std::min(bytes.size(), kBroadcastBytes));
+    MPI_Request request;
+    check_mpi(MPI_Ibcast(piece.data(), static_cast<int>(piece.size()), MPI_BYTE, 0, communicator_, &request),
+              "MPI_Ibcast");
+    wait(request);
+  }
 }
 
 }  // namespace spillway

@@ -1,15 +1,18 @@
 // The ranks of one site: one MPI job, MPI_COMM_WORLD.
 //
-// Gradients are averaged by average(), which another transport (NCCL) may override; control goes over MPI always.
+// Arrays here are in host memory; GpuSite (nccl.hpp) does the same on GPUs. Control goes over MPI always.
 // Waiting ranks nap instead of spinning: a site's processes may share few cores with other work.
 // Every function is collective: all ranks call it in the same order. Errors: Error(io) with MPI's text; when a
 // rank dies, mpirun ends the job.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <type_traits>
+#include <vector>
 
 #include "comm/mpi.hpp"
+#include "core/layout.hpp"
 
 namespace spillway {
 
@@ -26,17 +29,28 @@ class MpiSession {
 class SiteComm {
  public:
   SiteComm();
-  virtual ~SiteComm();
+  ~SiteComm();
   SiteComm(const SiteComm&) = delete;
   SiteComm& operator=(const SiteComm&) = delete;
 
   int rank() const { return rank_; }
   int size() const { return size_; }
   bool leader() const { return rank_ == 0; }
+  // Ranks on this rank's machine, and this rank's place among them.
+  int machine_size() const { return machine_size_; }
+  int machine_rank() const { return machine_rank_; }
 
-  // values = (Σ over ranks of values) / size, in place. The order of additions is fixed by the number of ranks
-  // and values.size(): repeats are bit-identical, on all ranks. Host memory here.
-  virtual void average(std::span<float> values);
+  // Every rank has a vector of the same length, and `parts` says which rank owns which part of it.
+  // sum_to_owners: an owner's part = Σ over ranks of that part, in place; the other parts keep what they hold. The order of
+  // additions is fixed by the number of ranks: repeats are bit-identical.
+  void sum_to_owners(std::span<float> values, std::span<const OwnedPart> parts);
+  // Every part := its owner's.
+  void share_from_owners(std::span<float> values, std::span<const OwnedPart> parts);
+
+  // One vector of which each rank holds the part that starts at `first`; parts do not overlap and may be empty.
+  // `whole` counts on the leader alone.
+  void gather_to_leader(std::span<const float> part, std::int64_t first, std::span<float> whole);
+  void scatter_from_leader(std::span<const float> whole, std::int64_t first, std::span<float> part);
 
   double max(double value);
   double min(double value);
@@ -45,7 +59,7 @@ class SiteComm {
   bool all(bool value);
   void barrier();
 
-  // The leader's bytes to all.
+  // The leader's bytes to all, however many.
   void broadcast_bytes(std::span<std::byte> bytes);
   template <class T>
   void broadcast(T& value) {
@@ -54,12 +68,19 @@ class SiteComm {
   }
 
  private:
+  // Where each rank's part of a vector lies; on the leader.
+  struct Extent {
+    std::int64_t first, count;
+  };
+  std::vector<Extent> extents_on_leader(std::int64_t first, std::size_t count);
   void wait(MPI_Request& request);
+  void wait(std::vector<MPI_Request>& requests);
   double reduce(double value, MPI_Op operation);
 
   MpiSession session_;
   MPI_Comm communicator_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
+  int machine_rank_ = 0, machine_size_ = 1;
 };
 
 }  // namespace spillway

@@ -50,7 +50,7 @@ class Arena {
       memory_ = device_.allocate(static_cast<std::size_t>(bytes_));
     } catch (const std::bad_alloc&) {
       fail(ExitCode::usage,
-           "out of {} memory: {} need {:.1f} MiB; reduce train.micro_batch or the model's sizes", Dev::name,
+           "out of {} memory: {} need {:.1f} MiB; reduce train.micro-batch or the model's sizes", Dev::name,
            role_, static_cast<double>(bytes_) / (1 << 20));
     }
     for (const auto& place : pieces_) place(static_cast<std::byte*>(memory_));
@@ -70,5 +70,21 @@ class Arena {
   std::int64_t bytes_ = 0;
   void* memory_ = nullptr;
 };
+
+// A device without memory: what is constructed on it plans its arenas and can be asked for memory_use(), nothing else.
+template <class Dev>
+struct PlanOnly {
+  using Activation = typename Dev::Activation;
+  static constexpr const char* name = Dev::name;
+  void* allocate(std::size_t) { return this; }  // not null, never read
+  void release(void*) noexcept {}
+  void set_zero(void*, std::size_t) {}
+};
+
+inline std::int64_t total_bytes(const std::vector<MemoryUse>& uses) {
+  std::int64_t bytes = 0;
+  for (const MemoryUse& use : uses) bytes += use.bytes;
+  return bytes;
+}
 
 }  // namespace spillway

@@ -27,7 +27,7 @@ struct TrainConfig {
   std::string device = "cpu";
   std::int64_t steps = 23400;             // optimizer steps of the whole run, over all sites
   std::int64_t tokens_per_step = 524288;  // global batch of one optimizer step, in tokens
-  int micro_batch = 0;                    // sequences per rank and forward pass; 0: all that one step needs
+  int micro_batch = 0;                    // sequences per rank and forward pass; 0: auto, the most that fit
   std::uint64_t seed = 1;
   int threads = 0;      // per rank; 0: OMP_NUM_THREADS or all cores
   int log_every = 1;    // steps

@@ -42,12 +42,19 @@ struct ParameterLayout {
   }
 };
 
-// A named fp32 array in device memory: what a checkpoint writes and reads back.
+// A part of the flat vector that one rank of a site updates for all.
+struct OwnedPart {
+  std::int64_t begin = 0, end = 0;  // elements
+  int owner = 0;                    // rank
+};
+
+// A named fp32 array of which this rank holds a part in device memory: what a checkpoint writes and reads back.
 struct NamedTensor {
-  std::string name;  // "optimizer/adamw/m/lm_head.weight"
-  std::vector<std::int64_t> shape;
-  float* data = nullptr;
-  std::int64_t count = 0;
+  std::string name;                 // "optimizer/adamw/m/lm_head.weight"
+  std::vector<std::int64_t> shape;  // of the whole
+  float* data = nullptr;            // the part; null where this rank has none
+  std::int64_t count = 0;           // elements of the part
+  std::int64_t first = 0;           // its place in the whole
 };
 
 }  // namespace spillway

@@ -18,6 +18,13 @@ inline constexpr std::int64_t kLogitsChunkElements = std::int64_t{1} << 30;
 template <>
 inline constexpr std::int64_t kLogitsChunkElements<Cpu> = std::int64_t{1} << 22;
 
+// Rows of logits that exist at once, of `rows`.
+template <class Dev>
+int logits_chunk_rows(const GptSpec& spec, std::int64_t rows,
+                      std::int64_t chunk_elements = kLogitsChunkElements<Dev>) {
+  return static_cast<int>(std::clamp<std::int64_t>(chunk_elements / spec.vocab, 1, rows));
+}
+
 // Of one layer: 10 vectors of C channels per token and a few floats. The residual stream itself is not kept:
 // the backward pass of the norms needs only their outputs (mix_norm_backward).
 template <class act>

@@ -11,12 +11,14 @@ namespace spillway {
 
 template <class Dev>
 void Gpt<Dev>::forward_backward(const Weights<Dev>& weights, const Batch& batch, float* gradients,
-                                float* loss_total, float loss_scale, bool accumulate) {
+                                float* loss_total, float loss_scale, bool accumulate,
+                                const GradientsReady& ready) {
   SPILLWAY_CHECK(training_ && loss_scale != 0.0f);
   const Shape shape = upload(batch.tokens, batch.targets, batch.B, batch.T);
   forward(weights, shape);
   loss_forward_backward(weights, shape, gradients, loss_total, loss_scale, accumulate);
-  backward(weights, shape, gradients, accumulate);
+  if (ready) ready(at_.lm_head(), at_.qkv(0));
+  backward(weights, shape, gradients, accumulate, ready);
 }
 
 // Leaves the gradient at h_final in d_narrow. Forward and backward of lm_head go together, chunk by chunk of rows,
@@ -40,7 +42,8 @@ void Gpt<Dev>::loss_forward_backward(const Weights<Dev>& weights, const Shape& s
 }
 
 template <class Dev>
-void Gpt<Dev>::backward(const Weights<Dev>& weights, const Shape& shape, float* gradients, bool accumulate) {
+void Gpt<Dev>::backward(const Weights<Dev>& weights, const Shape& shape, float* gradients, bool accumulate,
+                        const GradientsReady& ready) {
   const int rows = shape.rows, C = spec_.width;
   const std::size_t stream_bytes = static_cast<std::size_t>(rows) * C * sizeof(act);
   // These three only ever accumulate; everything else is overwritten by its first gradient.
@@ -59,10 +62,18 @@ void Gpt<Dev>::backward(const Weights<Dev>& weights, const Shape& shape, float* 
   for (int layer = spec_.layers - 1; layer >= 0; --layer) {
     backward_mlp(weights, shape, gradients, layer, accumulate);
     backward_attention(weights, shape, gradients, layer, accumulate);
+    if (!ready) continue;
+    const std::int64_t square = static_cast<std::int64_t>(C) * C;
+    ready(at_.proj(layer), at_.proj(layer) + 4 * square);
+    ready(at_.fc(layer), at_.fc(layer) + 4 * square);
+    ready(at_.qkv(layer), at_.qkv(layer) + 4 * square);  // with Wo
   }
   // x0 is both the first residual stream and what λ0 mixes in.
   embedding_norm_backward(device_, gradients + at_.wte(), memory_.dx, memory_.dx0, memory_.x0, memory_.rstd_0,
                           memory_.tokens, memory_.order, rows, C);
+  if (!ready) return;
+  ready(at_.wte(), at_.wte() + spec_.embedding_parameters());
+  if (spec_.scalars) ready(at_.lambda_r(0), at_.lambda_r(0) + spec_.scalar_parameters());
 }
 
 // x_out = x + relu(norm(x)·Wfcᵀ)²·Wprojᵀ: dx is the gradient at x_out before and at x after.

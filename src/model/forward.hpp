@@ -17,7 +17,7 @@ namespace gpt_detail {
 inline std::int64_t checked_rows(const GptSpec& spec, int micro_batch) {
   const std::int64_t most = std::numeric_limits<int>::max() / spec.sequence;
   if (micro_batch < 1 || micro_batch > most)
-    fail(ExitCode::usage, "train.micro_batch = {}: must be between 1 and {} at model.sequence = {}",
+    fail(ExitCode::usage, "train.micro-batch = {}: must be between 1 and {} at model.sequence = {}",
          micro_batch, most, spec.sequence);
   return static_cast<std::int64_t>(micro_batch) * spec.sequence;
 }
@@ -40,8 +40,7 @@ Gpt<Dev>::Gpt(Dev& device, const GptSpec& spec, int micro_batch, Purpose purpose
       spec_(spec),
       at_(spec),
       max_rows_(gpt_detail::checked_rows(spec, micro_batch)),
-      chunk_rows_(
-          static_cast<int>(std::clamp<std::int64_t>(logits_chunk_elements / spec.vocab, 1, max_rows_))),
+      chunk_rows_(logits_chunk_rows<Dev>(spec, max_rows_, logits_chunk_elements)),
       training_(purpose == Purpose::train),
       memory_(device, spec, max_rows_, training_, chunk_rows_) {
   const RopeTables tables = rope_tables(spec.sequence, spec.head_dim());

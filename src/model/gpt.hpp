@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -18,6 +19,10 @@ struct Batch {
   const std::int32_t* targets = nullptr;  // (B, T) in [0, V), or −1: ignored
   int B = 0, T = 0;
 };
+
+// Told, in stream order, that the gradients of the elements [begin, end) of the flat vector are final: later work of this
+// pass does not touch them. Over a pass the ranges cover the vector once.
+using GradientsReady = std::function<void(std::int64_t begin, std::int64_t end)>;
 
 enum class Purpose { train, evaluate };  // evaluate: forward passes only, with the memory of one layer
 
@@ -44,9 +49,9 @@ class Gpt {
   void forward_loss(const Weights<Dev>& weights, const Batch& batch, float* loss_total, bool accumulate);
 
   // The same, and gradients = or, with accumulate, += loss_scale·∂(Σ losses)/∂weights, in layout order, fp32 on the device.
-  // loss_scale: 1/(tokens of the optimizer step) for the mean loss.
+  // loss_scale: 1/(tokens of the optimizer step) for the mean loss. ready: may be empty.
   void forward_backward(const Weights<Dev>& weights, const Batch& batch, float* gradients, float* loss_total,
-                        float loss_scale, bool accumulate);
+                        float loss_scale, bool accumulate, const GradientsReady& ready = {});
 
   // Losses of the last call's tokens, (B, T) on the device.
   const float* losses() const { return memory_.losses; }
@@ -66,7 +71,8 @@ class Gpt {
   void loss_forward(const Weights<Dev>& weights, const Shape& shape, float* loss_total, bool accumulate);
   void loss_forward_backward(const Weights<Dev>& weights, const Shape& shape, float* gradients,
                              float* loss_total, float loss_scale, bool accumulate);
-  void backward(const Weights<Dev>& weights, const Shape& shape, float* gradients, bool accumulate);
+  void backward(const Weights<Dev>& weights, const Shape& shape, float* gradients, bool accumulate,
+                const GradientsReady& ready);
   void backward_mlp(const Weights<Dev>& weights, const Shape& shape, float* gradients, int layer,
                     bool accumulate);
   void backward_attention(const Weights<Dev>& weights, const Shape& shape, float* gradients, int layer,

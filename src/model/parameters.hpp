@@ -56,16 +56,17 @@ class Parameters {
   void load(std::span<const float> host) {
     SPILLWAY_CHECK(static_cast<std::int64_t>(host.size()) == total_);
     device_.copy_from_host(master_, host.data(), host.size_bytes());
-    refresh_compute_copy();
+    refresh_compute_copy(0, total_);
   }
   void store(std::span<float> host) const {
     SPILLWAY_CHECK(static_cast<std::int64_t>(host.size()) == total_);
     device_.copy_to_host(host.data(), master_, host.size_bytes());
   }
 
-  // After something other than the optimizer has written the master.
-  void refresh_compute_copy() {
-    if constexpr (kHasComputeCopy) cast_parameters(device_, compute_copy_, master_, total_);
+  // After something other than the optimizer has written the master's elements [begin, end).
+  void refresh_compute_copy(std::int64_t begin, std::int64_t end) {
+    if constexpr (kHasComputeCopy)
+      cast_parameters(device_, compute_copy_ + begin, master_ + begin, end - begin);
   }
 
   std::vector<MemoryUse> memory_use() const { return {weights_.use(), gradients_arena_.use()}; }

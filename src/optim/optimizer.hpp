@@ -9,6 +9,7 @@
 #include "core/config.hpp"
 #include "core/layout.hpp"
 #include "kernels/ops.hpp"
+#include "optim/division.hpp"
 #include "optim/schedule.hpp"
 
 namespace spillway {
@@ -18,47 +19,64 @@ struct StepResult {
   float gradient_norm = 0;  // √(gate total), the Euclidean norm of all gradients
 };
 
+// Which of a site's ranks an optimizer works for: it updates the parts of divide_parameters(layout, ranks) that `rank` owns.
+struct RankShare {
+  int rank = 0, ranks = 1;
+};
+
 template <class Dev>
 class Optimizer {
  public:
   using act = typename Dev::Activation;
 
-  // Allocates the state and sets it to zero. steps: N, of the whole run.
+  // Allocates the state of the share and sets it to zero. steps: N, of the whole run.
   // Throws Error(usage) for hyper-parameters that cannot be, and where memory is short.
-  Optimizer(Dev& device, const ParameterLayout& layout, const OptimConfig& config, std::int64_t steps);
+  Optimizer(Dev& device, const ParameterLayout& layout, const OptimConfig& config, std::int64_t steps,
+            RankShare share = {});
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  // One update of all parameters with the schedules' values at global_step.
+  // Queues one update of the share's parameters with the schedules' values at global_step.
   // params: fp32 master ; compute_copy: its copy for the GEMMs, null where there is none ; gradients: may be overwritten ;
-  // gate_total: Σ gradients² (op sum_of_squares). All on the device, layout order. Not finite: the step is skipped.
-  // Waits for the device.
+  // gate_total: Σ gradients² over all ranks. All on the device, layout order. Not finite: nothing is changed.
+  // Call finish_step() before the next one.
+  void queue_step(float* params, act* compute_copy, float* gradients, std::int64_t global_step,
+                  const float* gate_total);
+  // Takes in what *gate_total was, which the host reads back with other results of the step.
+  StepResult finish_step(float gate_total);
+  // Both, waiting for the device in between.
   StepResult step(float* params, act* compute_copy, float* gradients, std::int64_t global_step,
                   const float* gate_total);
+  // Back to the state after construction.
+  void reset();
+  // *gate_total = Σ gradients² over the share's elements (op sum_of_squares).
+  void sum_own_squares(float* gate_total, const float* gradients);
 
   // Updates applied to this state, the t of AdamW's bias correction 1 − βᵗ. Part of the state: a checkpoint keeps it.
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
-  // The state as arrays on the device, for checkpoints: optimizer/adamw/m|v/<parameter> with the parameter's shape,
+  // The state of all ranks together, for checkpoints, with this rank's parts as arrays on the device; the same tensors in
+  // the same order on every rank. optimizer/adamw/m|v/<parameter> with the parameter's shape,
   // optimizer/muon/momentum/<parameter> likewise, optimizer/muon/variance/<parameter> as (rows, 1) or (1, cols).
   const std::vector<NamedTensor>& state() const { return state_; }
 
   std::vector<MemoryUse> memory_use() const { return {state_arena_.use(), workspace_arena_.use()}; }
 
  private:
-  // One parameter under AdamW.
+  // This rank's part of one parameter under AdamW; count 0: none.
   struct AdamwPart {
     std::int64_t offset, count;
     double learning_rate;
     float *m = nullptr, *v = nullptr;
   };
-  // One batch of matrices under Muon.
+  // This rank's matrices of one batch under Muon; count 0: none.
   struct MuonPart {
     MatrixBatch batch;
     float *momentum = nullptr, *variance = nullptr;
   };
 
+  OwnedPart own_part(std::int64_t begin, std::int64_t end) const;
   void allocate();
   void name_state(const ParameterLayout& layout);
   void step_adamw(float* params, act* compute_copy, const float* gradients, double factor,
@@ -70,6 +88,7 @@ class Optimizer {
   Schedule schedule_;
   double muon_learning_rate_;
   std::int64_t updates_ = 0;
+  std::vector<OwnedPart> own_;  // what this rank updates
   Arena<Dev> state_arena_, workspace_arena_;
   std::vector<AdamwPart> adamw_;
   std::vector<MuonPart> muon_;

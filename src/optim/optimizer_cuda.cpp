@@ -6,6 +6,8 @@
 namespace spillway {
 
 template class Optimizer<Cuda>;
+template Optimizer<PlanOnly<Cuda>>::Optimizer(PlanOnly<Cuda>&, const ParameterLayout&, const OptimConfig&,
+                                              std::int64_t, RankShare);
 
 }  // namespace spillway
 

@@ -57,20 +57,38 @@ inline std::vector<std::int64_t> variance_shape(const MatrixBatch& batch) {
 
 template <class Dev>
 Optimizer<Dev>::Optimizer(Dev& device, const ParameterLayout& layout, const OptimConfig& config,
-                          std::int64_t steps)
+                          std::int64_t steps, RankShare share)
     : device_(device),
       schedule_(config, steps, layout.layers),
       muon_learning_rate_(config.muon_lr),
       state_arena_(device, "optimizer state"),
       workspace_arena_(device, "optimizer workspace") {
   optimizer_detail::check(config);
-  for (const Parameter& parameter : layout.parameters)
-    if (parameter.group != ParameterGroup::muon)
-      adamw_.push_back({parameter.offset, parameter.count,
-                        optimizer_detail::adamw_learning_rate(config, parameter.group, layout.width)});
-  for (const MatrixBatch& batch : layout.batches) muon_.push_back({batch});
+  for (const OwnedPart& part : divide_parameters(layout, share.ranks))
+    if (part.owner == share.rank) own_.push_back(part);
+  for (const Parameter& parameter : layout.parameters) {
+    if (parameter.group == ParameterGroup::muon) continue;
+    const OwnedPart part = own_part(parameter.offset, parameter.offset + parameter.count);
+    adamw_.push_back({part.begin, part.end - part.begin,
+                      optimizer_detail::adamw_learning_rate(config, parameter.group, layout.width)});
+  }
+  for (const MatrixBatch& batch : layout.batches) {
+    const std::int64_t matrix = static_cast<std::int64_t>(batch.rows) * batch.cols;
+    const OwnedPart part = own_part(batch.offset, batch.offset + batch.count * matrix);
+    const auto count = static_cast<int>((part.end - part.begin) / matrix);
+    muon_.push_back({{batch.name, part.begin, count, batch.rows, batch.cols}});
+  }
   allocate();
   name_state(layout);
+  reset();
+}
+
+// This rank's part of the elements [begin, end), which belong to one parameter or batch; empty if there is none.
+template <class Dev>
+OwnedPart Optimizer<Dev>::own_part(std::int64_t begin, std::int64_t end) const {
+  for (const OwnedPart& part : own_)
+    if (part.begin >= begin && part.end <= end) return part;
+  return {begin, begin, 0};
 }
 
 template <class Dev>
@@ -93,43 +111,70 @@ void Optimizer<Dev>::allocate() {
 
 template <class Dev>
 void Optimizer<Dev>::name_state(const ParameterLayout& layout) {
-  for (const AdamwPart& part : adamw_)
-    for (const Parameter& parameter : layout.parameters)
-      if (parameter.offset == part.offset) {
-        state_.push_back({"optimizer/adamw/m/" + parameter.name, parameter.shape, part.m, part.count});
-        state_.push_back({"optimizer/adamw/v/" + parameter.name, parameter.shape, part.v, part.count});
-      }
-  for (const MuonPart& part : muon_) {
-    const MatrixBatch& batch = part.batch;
-    const std::int64_t matrix = static_cast<std::int64_t>(batch.rows) * batch.cols;
-    const std::int64_t variance = optimizer_detail::variance_count(batch);
+  std::size_t next = 0;
+  for (const Parameter& parameter : layout.parameters) {
+    if (parameter.group == ParameterGroup::muon) continue;
+    const AdamwPart& part = adamw_[next++];
+    const std::int64_t first = part.count > 0 ? part.offset - parameter.offset : 0;
+    state_.push_back({"optimizer/adamw/m/" + parameter.name, parameter.shape, part.m, part.count, first});
+    state_.push_back({"optimizer/adamw/v/" + parameter.name, parameter.shape, part.v, part.count, first});
+  }
+  for (std::size_t i = 0; i < muon_.size(); ++i) {
+    const MatrixBatch &all = layout.batches[i], &mine = muon_[i].batch;
+    const std::int64_t matrix = static_cast<std::int64_t>(all.rows) * all.cols;
+    const std::int64_t variance = optimizer_detail::variance_count(all);
     for (const Parameter& parameter : layout.parameters) {
-      const std::int64_t index = (parameter.offset - batch.offset) / matrix;
-      if (parameter.offset < batch.offset || index >= batch.count) continue;
+      if (parameter.offset < all.offset || parameter.offset >= all.offset + all.count * matrix) continue;
+      const std::int64_t index = (parameter.offset - mine.offset) / matrix;
+      const bool here = parameter.offset >= mine.offset && index < mine.count;
       state_.push_back({"optimizer/muon/momentum/" + parameter.name, parameter.shape,
-                        part.momentum + index * matrix, matrix});
-      state_.push_back({"optimizer/muon/variance/" + parameter.name, optimizer_detail::variance_shape(batch),
-                        part.variance + index * variance, variance});
+                        here ? muon_[i].momentum + index * matrix : nullptr, here ? matrix : 0});
+      state_.push_back({"optimizer/muon/variance/" + parameter.name, optimizer_detail::variance_shape(all),
+                        here ? muon_[i].variance + index * variance : nullptr, here ? variance : 0});
     }
   }
+}
+
+template <class Dev>
+void Optimizer<Dev>::reset() {
   for (const NamedTensor& tensor : state_)
-    device_.set_zero(tensor.data, static_cast<std::size_t>(tensor.count) * sizeof(float));
+    if (tensor.count > 0)
+      device_.set_zero(tensor.data, static_cast<std::size_t>(tensor.count) * sizeof(float));
+  updates_ = 0;
+}
+
+template <class Dev>
+void Optimizer<Dev>::sum_own_squares(float* gate_total, const float* gradients) {
+  if (own_.empty()) device_.set_zero(gate_total, sizeof(float));
+  for (const OwnedPart& part : own_)
+    sum_of_squares(device_, gate_total, gradients + part.begin, part.end - part.begin,
+                   &part != &own_.front());
+}
+
+template <class Dev>
+void Optimizer<Dev>::queue_step(float* params, act* compute_copy, float* gradients, std::int64_t global_step,
+                                const float* gate_total) {
+  const double factor = schedule_.learning_rate_factor(global_step);
+  step_adamw(params, compute_copy, gradients, factor, gate_total);
+  step_muon(params, compute_copy, gradients, global_step, factor, gate_total);
+}
+
+template <class Dev>
+StepResult Optimizer<Dev>::finish_step(float gate_total) {
+  StepResult result;
+  result.applied = std::isfinite(gate_total);
+  result.gradient_norm = std::sqrt(gate_total);
+  if (result.applied) ++updates_;
+  return result;
 }
 
 template <class Dev>
 StepResult Optimizer<Dev>::step(float* params, act* compute_copy, float* gradients, std::int64_t global_step,
                                 const float* gate_total) {
-  const double factor = schedule_.learning_rate_factor(global_step);
-  step_adamw(params, compute_copy, gradients, factor, gate_total);
-  step_muon(params, compute_copy, gradients, global_step, factor, gate_total);
+  queue_step(params, compute_copy, gradients, global_step, gate_total);
   float total = 0;
-  device_.copy_to_host(&total, gate_total, sizeof(total));
-  device_.synchronize();
-  StepResult result;
-  result.applied = std::isfinite(total);
-  result.gradient_norm = std::sqrt(total);
-  if (result.applied) ++updates_;
-  return result;
+  device_.copy_to_host(&total, gate_total, sizeof total);
+  return finish_step(total);
 }
 
 template <class Dev>
@@ -144,6 +189,7 @@ void Optimizer<Dev>::step_adamw(float* params, act* compute_copy, const float* g
   step.bias_correction1 = static_cast<float>(1.0 - std::pow(kBeta1, t));
   step.bias_correction2 = static_cast<float>(1.0 - std::pow(kBeta2, t));
   for (const AdamwPart& part : adamw_) {
+    if (part.count == 0) continue;
     step.learning_rate = static_cast<float>(part.learning_rate * factor);
     adamw_update(device_, params + part.offset,
                  compute_copy == nullptr ? nullptr : compute_copy + part.offset, part.m, part.v,
@@ -161,6 +207,7 @@ void Optimizer<Dev>::step_muon(float* params, act* compute_copy, float* gradient
   step.weight_decay = static_cast<float>(schedule_.weight_decay(global_step));
   for (const MuonPart& part : muon_) {
     const MatrixBatch& batch = part.batch;
+    if (batch.count == 0) continue;
     muon_update(device_, params + batch.offset,
                 compute_copy == nullptr ? nullptr : compute_copy + batch.offset, part.momentum, part.variance,
                 gradients + batch.offset, workspace_, step, gate_total, batch.count, batch.rows, batch.cols);

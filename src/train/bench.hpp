@@ -44,8 +44,8 @@ template <class Dev>
 std::vector<OpTiming> time_ops(Dev& device, const GptSpec& spec, int micro_batch,
                                std::int64_t tokens_per_step);
 
-// `steps` optimizer steps on random tokens after one that warms up; medians of each part. micro_batch 0: the largest power
-// of two that fits the device's memory and divides a step. Throws Error(usage) where not even one sequence fits.
+// `steps` optimizer steps on random tokens after one that warms up; medians of each part. micro_batch 0: as plan_memory
+// chooses it. Throws Error(usage) where it does not fit.
 template <class Dev>
 StepTiming time_step(Dev& device, const GptSpec& spec, const TrainConfig& config, const OptimConfig& optim,
                      int steps);

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
-#include <new>
 
 #include "core/error.hpp"
 #include "core/rng.hpp"
@@ -12,6 +11,7 @@
 #include "model/init.hpp"
 #include "optim/optimizer.hpp"
 #include "train/bench.hpp"
+#include "train/memory_plan.hpp"
 #include "train/rehearsal.hpp"
 #include "train/stopwatch.hpp"
 
@@ -40,7 +40,7 @@ class StepBench {
       tokens_[i] = static_cast<std::int32_t>(uniform01(config.seed, 9, i) * static_cast<float>(spec.vocab));
     std::vector<float> initial(static_cast<std::size_t>(layout_.total));
     initialize_parameters(initial, layout_, config.seed);
-    rehearse(device_, parameters_, model_, initial, micro_batch);
+    rehearse(device_, parameters_, model_, optimizer_, initial, micro_batch);
     parameters_.load(initial);
   }
 
@@ -68,13 +68,6 @@ class StepBench {
     return total / static_cast<double>(tokens_per_step_);
   }
 
-  std::vector<MemoryUse> memory_use() const {
-    std::vector<MemoryUse> all = parameters_.memory_use();
-    for (const auto& more : {model_.memory_use(), optimizer_.memory_use()})
-      all.insert(all.end(), more.begin(), more.end());
-    return all;
-  }
-
   std::vector<double> forward_backward_s, gradient_norm_s, optimizer_s;
 
  private:
@@ -95,23 +88,6 @@ inline double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// The largest power of two, at most all of a step, for which there is memory.
-template <class Dev>
-std::unique_ptr<StepBench<Dev>> largest_that_fits(Dev& device, const GptSpec& spec, const TrainConfig& config,
-                                                  const OptimConfig& optim, int& micro_batch) {
-  const std::int64_t sequences = config.tokens_per_step / spec.sequence;
-  for (micro_batch = 1; sequences % (2 * std::int64_t{micro_batch}) == 0;) micro_batch *= 2;
-  for (;; micro_batch /= 2) {
-    try {
-      return std::make_unique<StepBench<Dev>>(device, spec, config, optim, micro_batch);
-    } catch (const Error& error) {
-      if (error.code() != ExitCode::usage || micro_batch == 1) throw;
-    } catch (const std::bad_alloc&) {
-      if (micro_batch == 1) throw;
-    }
-  }
-}
-
 }  // namespace spillway::bench_detail
 
 namespace spillway {
@@ -125,10 +101,11 @@ StepTiming time_step(Dev& device, const GptSpec& spec, const TrainConfig& config
          config.tokens_per_step, spec.sequence);
   const auto start = std::chrono::steady_clock::now();
   StepTiming timing;
-  timing.micro_batch = config.micro_batch;
-  const auto bench = config.micro_batch > 0
-                         ? std::make_unique<StepBench<Dev>>(device, spec, config, optim, config.micro_batch)
-                         : largest_that_fits(device, spec, config, optim, timing.micro_batch);
+  const MemoryPlan plan = plan_memory(device, spec, make_layout(spec), optim, RankShare{}, config.micro_batch,
+                                      static_cast<int>(config.tokens_per_step / spec.sequence), 1);
+  timing.micro_batch = plan.micro_batch;
+  timing.memory = plan.roles;
+  const auto bench = std::make_unique<StepBench<Dev>>(device, spec, config, optim, plan.micro_batch);
   bench->step(0);
   timing.first_step_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   bench->forward_backward_s.clear();
@@ -139,7 +116,6 @@ StepTiming time_step(Dev& device, const GptSpec& spec, const TrainConfig& config
   timing.gradient_norm_s = median(bench->gradient_norm_s);
   timing.optimizer_s = median(bench->optimizer_s);
   timing.loss_nats = bench->loss_nats();
-  timing.memory = bench->memory_use();
   return timing;
 }
 

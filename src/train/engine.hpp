@@ -41,20 +41,23 @@ class Engine {
   // Mean loss in nats per token over the validation batches. Collective over the site.
   virtual double validate() = 0;
 
-  // The fp32 master parameters, in layout order, from and to host memory. Not collective.
+  // The fp32 master parameters, in layout order, from and to host memory; all of them on every rank. Not collective.
   virtual void read_parameters(std::span<float> to) = 0;
   virtual void write_parameters(std::span<const float> from) = 0;
 
-  // The optimizer's state by value. load throws Error(bad_data) where a tensor is missing or has another shape.
+  // The optimizer's state by value, whole on the leader; collective over the site. What other ranks give to load does not
+  // count, what they get is empty. load throws Error(bad_data) where a tensor is missing or has another shape.
   virtual std::vector<HostTensor> optimizer_state() = 0;
   virtual void load_optimizer_state(const std::vector<HostTensor>& tensors, std::int64_t updates) = 0;
   virtual std::int64_t optimizer_updates() const = 0;
 
+  // Sequences of a forward pass, and the memory planned for that.
+  virtual int micro_batch() const = 0;
   virtual std::vector<MemoryUse> memory_use() const = 0;
 };
 
 // Validates sizes against each other (Error(usage) naming the keys): the ranks must divide a step's sequences, the
-// micro-batch a rank's share. Parameters are those of initialize_parameters(seed) afterwards.
+// micro-batch a rank's share, and fit the device's memory (choose_micro_batch). Collective. Parameters are those of initialize_parameters(seed) afterwards.
 std::unique_ptr<Engine> make_engine(const Config& config, const GptSpec& spec, const ParameterLayout& layout,
                                     const Loader& loader, SiteComm& site);
 

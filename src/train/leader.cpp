@@ -85,6 +85,7 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
 std::int64_t Leader::global_step() const { return member_ ? member_->global_step() : state_.next_block; }
 
 Decision Leader::decide() {
+  if (exit_code_) return exit_loop();
   for (;;) {
     if (member_) pump();
     watch_for_stop();
@@ -123,8 +124,7 @@ std::optional<Decision> Leader::next_alone() {
   if (step != validated_step_ && (validation_due(step) || step >= config_.train.steps))
     return validation(step);
   if (step >= config_.train.steps) return finish(ExitCode::complete);
-  if (config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s)
-    save("periodic");
+  if (checkpoint_due()) return checkpoint("periodic");
   context_.enter(Phase::solo);
   return Decision{Decision::Action::train, 0, state_.next_block, step};
 }
@@ -148,8 +148,7 @@ std::optional<Decision> Leader::next_federated() {
     member_->advance();
     return std::nullopt;
   }
-  if (config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s)
-    save("periodic");
+  if (checkpoint_due()) return checkpoint("periodic");
   if (!member_->may_train()) {
     context_.enter(member_->welcomed() ? Phase::federated : Phase::idle);
     return std::nullopt;
@@ -168,13 +167,28 @@ bool Leader::validation_due(std::int64_t step) const {
 
 Decision Leader::validation(std::int64_t step) const { return {Decision::Action::validate, 0, 0, step}; }
 
+bool Leader::checkpoint_due() const {
+  return config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s;
+}
+
+Decision Leader::checkpoint(const std::string& reason) {
+  save_reason_ = reason;
+  return {Decision::Action::checkpoint};
+}
+
+// The last checkpoint; the next decision is exit_loop().
 Decision Leader::finish(ExitCode code) {
   if (code == ExitCode::suspended) ++state_.record.suspends;
-  save(code == ExitCode::complete ? "complete" : stop_reason_);
-  if (member_ && code == ExitCode::complete) federation_->send(Bye{"the run is complete"});
-  log_info("{} at step {} of {}: {}", code == ExitCode::complete ? "complete" : "suspended", global_step(),
-           config_.train.steps, code == ExitCode::complete ? "all steps are done" : stop_reason_);
-  return {Decision::Action::finish, static_cast<std::int32_t>(code)};
+  exit_code_ = code;
+  return checkpoint(code == ExitCode::complete ? "complete" : stop_reason_);
+}
+
+Decision Leader::exit_loop() {
+  const bool complete = *exit_code_ == ExitCode::complete;
+  if (member_ && complete) federation_->send(Bye{"the run is complete"});
+  log_info("{} at step {} of {}: {}", complete ? "complete" : "suspended", global_step(), config_.train.steps,
+           complete ? "all steps are done" : stop_reason_);
+  return {Decision::Action::finish, static_cast<std::int32_t>(*exit_code_)};
 }
 
 void Leader::trained(const Decision& decision, const StepOutcome& outcome, double seconds) {
@@ -214,13 +228,13 @@ void Leader::validated(const Decision& decision, double loss_nats) {
            bytes_per_token ? fmt::format(", {:.4f} bits per byte", bits_per_byte) : "");
 }
 
-void Leader::save(const std::string& reason) {
+void Leader::save(std::vector<HostTensor> optimizer) {
   const double start_s = monotonic_s();
   const Phase after = stopping_ ? Phase::drain : Phase::solo;
   context_.enter(Phase::checkpoint);
   state_.parameters.resize(static_cast<std::size_t>(setup_.layout.total));
   engine_.read_parameters(state_.parameters);
-  state_.optimizer = engine_.optimizer_state();
+  state_.optimizer = std::move(optimizer);
   state_.optimizer_updates = engine_.optimizer_updates();
   if (member_) state_.member = member_->state();
   state_.energy = context_.energy();
@@ -242,7 +256,7 @@ void Leader::save(const std::string& reason) {
   state_.member.reset();
   saved_s_ = monotonic_s();
   context_.enter(after);
-  log_info("checkpoint {} ({}), digest {}, {:.2f} s", file.string(), reason, digest.substr(0, 12),
+  log_info("checkpoint {} ({}), digest {}, {:.2f} s", file.string(), save_reason_, digest.substr(0, 12),
            saved_s_ - start_s);
 }
 

@@ -26,6 +26,7 @@ struct Decision {
   enum class Action : std::int32_t {
     train,            // one optimizer step on `block`
     validate,         // loss on the held-out text
+    checkpoint,       // hand the optimizer's state to the leader, who writes a checkpoint
     load_parameters,  // take the leader's parameters
     finish,           // leave the loop with `exit_code`
   };
@@ -46,20 +47,24 @@ class Leader final : private MemberHost {
   Decision decide();
   void trained(const Decision& decision, const StepOutcome& outcome, double seconds);
   void validated(const Decision& decision, double loss_nats);
+  // Writes the checkpoint that a decision was about.
+  void save(std::vector<HostTensor> optimizer);
   // The parameters that a load_parameters decision is about.
   std::span<const float> parameters() const { return state_of_member().base; }
 
  private:
   std::optional<Decision> next_alone();
   std::optional<Decision> next_federated();
+  bool checkpoint_due() const;
+  Decision checkpoint(const std::string& reason);
   Decision finish(ExitCode code);
+  Decision exit_loop();
   Decision validation(std::int64_t step) const;
   bool validation_due(std::int64_t step) const;
   void watch_for_stop();
   void leave(const std::string& reason);
   void pump();
   void announce_progress();
-  void save(const std::string& reason);
   const MemberState& state_of_member() const { return member_->state(); }
   std::int64_t global_step() const;
   const char* activity() const;
@@ -88,7 +93,9 @@ class Leader final : private MemberHost {
   bool stopping_ = false;
   std::string stop_reason_;
   double stopping_since_s_ = 0;
-  double tokens_per_s_ = 0;  // smoothed
+  std::string save_reason_;            // of the checkpoint that is being made
+  std::optional<ExitCode> exit_code_;  // set: all that is left is the last checkpoint
+  double tokens_per_s_ = 0;            // smoothed
   std::optional<double> last_loss_;
   std::int64_t steps_here_ = 0;  // of this process
   std::int64_t validated_step_ = -1;

@@ -12,6 +12,7 @@
 #include "core/stop.hpp"
 #include "core/time.hpp"
 #include "train/leader.hpp"
+#include "train/memory_plan.hpp"
 #include "train/site_context.hpp"
 
 namespace spillway {
@@ -49,18 +50,14 @@ bool window_has_passed(const Config& config) {
   return true;
 }
 
-// Brings the other ranks' engines to the leader's.
-void share_engine_state(Engine& engine, SiteComm& site, const ParameterLayout& layout) {
-  std::vector<float> parameters(static_cast<std::size_t>(layout.total));
-  engine.read_parameters(parameters);
-  std::vector<HostTensor> optimizer = engine.optimizer_state();
-  std::int64_t updates = engine.optimizer_updates();
-  site.broadcast_bytes(std::as_writable_bytes(std::span(parameters)));
-  site.broadcast(updates);
-  for (HostTensor& tensor : optimizer) site.broadcast_bytes(std::as_writable_bytes(std::span(tensor.values)));
-  if (site.leader()) return;
-  engine.write_parameters(parameters);
-  engine.load_optimizer_state(optimizer, updates);
+// Gives all ranks' engines what the leader has read from a checkpoint.
+void load_engine_state(Engine& engine, SiteComm& site, const ParameterLayout& layout, TrainingState& state) {
+  state.parameters.resize(static_cast<std::size_t>(layout.total));
+  site.broadcast_bytes(std::as_writable_bytes(std::span(state.parameters)));
+  engine.write_parameters(state.parameters);
+  engine.load_optimizer_state(state.optimizer, state.optimizer_updates);
+  state.parameters.clear();
+  state.optimizer.clear();
 }
 
 ExitCode train(const Config& config, const RunSetup& setup, Federation* federation, SiteComm& site) {
@@ -82,22 +79,17 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
       state = read_training_state(*checkpoint, setup);
       parent_digest = checkpoint->digest();
       log_info("resuming from {}", checkpoint->file().string());
-      engine->write_parameters(state.parameters);
-      engine->load_optimizer_state(state.optimizer, state.optimizer_updates);
-      state.parameters.clear();
-      state.optimizer.clear();
     }
   }
   bool resumed = !parent_digest.empty();
   site.broadcast(resumed);
-  if (resumed && site.size() > 1) share_engine_state(*engine, site, setup.layout);
+  if (resumed) load_engine_state(*engine, site, setup.layout, state);
 
   std::unique_ptr<Leader> leader;
   if (site.leader()) {
-    std::int64_t bytes = 0;
-    for (const MemoryUse& use : engine->memory_use()) bytes += use.bytes;
-    log_info("{} parameters, {} ranks, {:.1f} MiB a rank, device {}", setup.layout.total, site.size(),
-             static_cast<double>(bytes) / (1 << 20), config.train.device);
+    log_info("{} parameters, {} ranks, micro-batch {} x {}, device {}", setup.layout.total, site.size(),
+             engine->micro_batch(), setup.spec.sequence, config.train.device);
+    log_info("memory of a rank: {}", describe_memory(engine->memory_use()));
     leader = std::make_unique<Leader>(config, setup, loader, *engine, federation, *folder, std::move(state),
                                       parent_digest);
   }
@@ -116,6 +108,11 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
       case Decision::Action::validate: {
         const double loss_nats = engine->validate();
         if (leader) leader->validated(decision, loss_nats);
+        break;
+      }
+      case Decision::Action::checkpoint: {
+        std::vector<HostTensor> optimizer = engine->optimizer_state();
+        if (leader) leader->save(std::move(optimizer));
         break;
       }
       case Decision::Action::load_parameters:

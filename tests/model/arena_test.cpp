@@ -60,7 +60,7 @@ TEST_CASE("an arena without memory names its role and the remedy") {
   } catch (const Error& error) {
     CHECK(error.code() == ExitCode::usage);
     CHECK(std::string(error.what()) ==
-          "out of tiny memory: activations need 4.0 MiB; reduce train.micro_batch or the model's sizes");
+          "out of tiny memory: activations need 4.0 MiB; reduce train.micro-batch or the model's sizes");
   }
   CHECK(pointer == nullptr);
 }

@@ -61,16 +61,6 @@ double gradient_difference(const Run& one, const Run& two) {
   return worst;
 }
 
-std::string refusal(const std::function<void()>& call, ExitCode code) {
-  try {
-    call();
-  } catch (const Error& error) {
-    REQUIRE(error.code() == code);
-    return error.what();
-  }
-  return "accepted";
-}
-
 }  // namespace
 
 TEST_CASE("all gradients agree with central differences of the float64 model") {
@@ -233,7 +223,7 @@ TEST_CASE("foreign tokens and impossible micro-batches are refused") {
   const auto construct = [&](int micro_batch) {
     return refusal([&] { Gpt<Cpu>(run.device, run.spec, micro_batch, Purpose::train); }, ExitCode::usage);
   };
-  CHECK(construct(0) == "train.micro_batch = 0: must be between 1 and 268435455 at model.sequence = 8");
+  CHECK(construct(0) == "train.micro-batch = 0: must be between 1 and 268435455 at model.sequence = 8");
   CHECK(construct(300000000) ==
-        "train.micro_batch = 300000000: must be between 1 and 268435455 at model.sequence = 8");
+        "train.micro-batch = 300000000: must be between 1 and 268435455 at model.sequence = 8");
 }

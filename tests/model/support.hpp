@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <random>
 #include <vector>
 
+#include "core/error.hpp"
 #include "model/gpt.hpp"
 #include "model/init.hpp"
 
@@ -52,6 +54,16 @@ inline Sample random_sample(const GptSpec& spec, int B, int T, std::uint64_t see
     sample.targets.push_back(i % 7 == 6 ? -1 : token(engine));
   }
   return sample;
+}
+
+inline std::string refusal(const std::function<void()>& call, ExitCode code) {
+  try {
+    call();
+  } catch (const Error& error) {
+    REQUIRE(error.code() == code);
+    return error.what();
+  }
+  return "accepted";
 }
 
 }  // namespace spillway::test

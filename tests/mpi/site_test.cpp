@@ -1,5 +1,6 @@
 #include "comm/site.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -11,24 +12,89 @@
 
 using namespace spillway;
 
-TEST_CASE("gradients are averaged over the ranks, with the same bits each time") {
-  const std::size_t count = 300'001;
-  const auto average = [&] {
-    std::vector<float> values(count);
-    for (std::size_t i = 0; i < count; ++i)
-      values[i] = normal01(3, static_cast<std::uint64_t>(ranks().rank()), i);
-    ranks().average(values);
-    return values;
-  };
-  const auto values = average();
-  double worst = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    double expected = 0;
-    for (int r = 0; r < ranks().size(); ++r) expected += normal01(3, static_cast<std::uint64_t>(r), i);
-    worst = std::max(worst, std::abs(expected / ranks().size() - values[i]));
+namespace {
+
+constexpr std::int64_t kCount = 700'001;  // several messages per part
+
+// Parts of very different sizes, for every rank more than one, and none for the last where there are more than two.
+std::vector<OwnedPart> uneven_parts() {
+  const int owners = ranks().size() > 2 ? ranks().size() - 1 : ranks().size();
+  std::vector<OwnedPart> parts;
+  std::int64_t begin = 0;
+  for (int i = 0; begin < kCount; ++i) {
+    const std::int64_t end = std::min(kCount, begin + (i % 3 == 0 ? 400'000 : 17 * i));
+    parts.push_back({begin, end, i % owners});
+    begin = end;
   }
-  CHECK(worst < 1e-6);
-  CHECK(average() == values);
+  return parts;
+}
+
+std::vector<float> numbers_of(int rank) {
+  std::vector<float> values(kCount);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = normal01(3, static_cast<std::uint64_t>(rank), i);
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("owners get the sums over the ranks, with the same bits each time") {
+  const auto parts = uneven_parts();
+  auto values = numbers_of(ranks().rank());
+  ranks().sum_to_owners(values, parts);
+  double worst = 0;
+  bool others_kept = true;
+  for (const OwnedPart& part : parts)
+    for (std::int64_t i = part.begin; i < part.end; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const float own = normal01(3, static_cast<std::uint64_t>(ranks().rank()), at);
+      if (part.owner != ranks().rank()) {
+        others_kept = others_kept && values[at] == own;
+        continue;
+      }
+      double expected = 0;
+      for (int r = 0; r < ranks().size(); ++r) expected += normal01(3, static_cast<std::uint64_t>(r), at);
+      worst = std::max(worst, std::abs(expected - values[at]));
+    }
+  CHECK(worst < 1e-5);
+  CHECK(others_kept);
+  auto again = numbers_of(ranks().rank());
+  ranks().sum_to_owners(again, parts);
+  CHECK(again == values);
+}
+
+TEST_CASE("all ranks get the owners' parts") {
+  const auto parts = uneven_parts();
+  auto values = numbers_of(ranks().rank());
+  ranks().share_from_owners(values, parts);
+  bool right = true;
+  for (const OwnedPart& part : parts)
+    for (std::int64_t i = part.begin; i < part.end; ++i)
+      right =
+          right && values[static_cast<std::size_t>(i)] ==
+                       normal01(3, static_cast<std::uint64_t>(part.owner), static_cast<std::uint64_t>(i));
+  CHECK(right);
+}
+
+TEST_CASE("the leader gathers the parts of a vector and hands them out") {
+  // The part of rank r has r elements: the leader's is empty.
+  const int rank = ranks().rank(), size = ranks().size();
+  const auto whole_size = static_cast<std::size_t>(size * (size - 1) / 2);
+  const std::int64_t first = rank * (rank - 1) / 2;
+  const std::vector<float> part(static_cast<std::size_t>(rank), static_cast<float>(rank));
+  std::vector<float> whole(ranks().leader() ? whole_size : 0), expected;
+  for (int r = 0; r < size && ranks().leader(); ++r)
+    expected.insert(expected.end(), static_cast<std::size_t>(r), static_cast<float>(r));
+  ranks().gather_to_leader(part, first, whole);
+  CHECK(whole == expected);
+  std::vector<float> back(part.size());
+  ranks().scatter_from_leader(whole, first, back);
+  CHECK(back == part);
+}
+
+TEST_CASE("ranks know their neighbours on the machine") {
+  CHECK(ranks().machine_size() == ranks().size());
+  CHECK(ranks().machine_rank() == ranks().rank());
 }
 
 TEST_CASE("small values are reduced and broadcast") {

@@ -1,5 +1,6 @@
 // Suspend and resume against an uninterrupted run; several ranks against one.
 #include <map>
+#include <utility>
 
 #include "tests/catch.hpp"
 #include "tests/temporary_folder.hpp"
@@ -71,6 +72,30 @@ TEST_CASE("1, 2 and 4 ranks agree at equal global batch") {
     const double tolerance = step < 2 ? 2e-6 : 1e-3;
     CHECK(losses[1][step] == Approx(losses[0][step]).epsilon(tolerance));
     CHECK(losses[2][step] == Approx(losses[0][step]).epsilon(tolerance));
+  }
+}
+
+TEST_CASE("a checkpoint resumes on another number of ranks") {
+  const TemporaryFolder folder;
+  runs::write_data(folder.path() / "data");
+  const auto common =
+      runs::Arguments{"train", "--train.steps", "8"} + runs::small_model(folder.path() / "data");
+  std::vector<std::vector<double>> losses;
+  for (const auto& [first, second] : {std::pair{1, 1}, std::pair{2, 1}, std::pair{1, 4}, std::pair{4, 2}}) {
+    const auto run_folder = folder.path() / (std::to_string(first) + "-" + std::to_string(second));
+    const runs::Arguments arguments = common + runs::Arguments{"--run.dir", run_folder.string()};
+    const auto start =
+        runs::run(first, arguments + runs::Arguments{"--train.stop-after", "4"}, folder.path());
+    INFO(start.output);
+    REQUIRE(start.status == 75);
+    const auto rest = runs::run(second, arguments, folder.path());
+    INFO(rest.output);
+    REQUIRE(rest.status == 0);
+    losses.push_back(runs::newest(run_folder / "local").read_doubles("/history/loss_nats"));
+    REQUIRE(losses.back().size() == 8);
+    INFO(first << " ranks, then " << second);
+    for (std::size_t step = 0; step < 8; ++step)
+      CHECK(losses.back()[step] == Approx(losses.front()[step]).epsilon(1e-3));
   }
 }
 
