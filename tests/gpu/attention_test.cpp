@@ -49,9 +49,13 @@ TEST_CASE("cuDNN attention", "[cudnn]") {
   device().attention = AttentionChoice::automatic;
 }
 
-TEST_CASE("automatic attention measures and says what it chose", "[cudnn]") {
+TEST_CASE("automatic attention measures in a rehearsal, and says what it chose", "[cudnn]") {
   device().attention = AttentionChoice::automatic;
+  device().rehearsing = true;
   check_attention(1, 192, 2, 128);
+  device().rehearsing = false;
+  check_attention(1, 192, 2, 128);
+  check_attention(1, 193, 2, 128);  // a shape that was not rehearsed
   const std::string plans = device().describe_plans();
   INFO(plans);
   CHECK(plans.find("attention forward B1 T192 H2 D128: ") != std::string::npos);

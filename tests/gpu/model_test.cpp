@@ -2,6 +2,7 @@
 #include "optim/optimizer.hpp"
 #include "tests/kernels/support.hpp"
 #include "tests/model/support.hpp"
+#include "train/rehearsal.hpp"
 
 using namespace spillway;
 using namespace spillway::test;
@@ -148,6 +149,28 @@ TEST_CASE("two deterministic runs give the same bits", "[model]") {
     results.push_back(trainer.weights());
   }
   CHECK(results[0] == results[1]);
+}
+
+TEST_CASE("a rehearsal leaves no trace, and after it no step takes memory", "[model]") {
+  const GptSpec spec = spec_of(128, true);
+  const std::vector<float> weights = random_parameters(make_layout(spec), 5);
+  std::vector<Vector> results;
+  for (const bool rehearsed : {false, true}) {
+    Cuda device(0);
+    device.attention = AttentionChoice::own;
+    Trainer<Cuda> trainer(device, spec, 4, weights);
+    if (rehearsed) rehearse(device, trainer.parameters, trainer.model, trainer.optimizer, weights, 4);
+    trainer.parameters.load(weights);
+    const std::size_t free_before = device.free_bytes();
+    for (int it = 0; it < 3; ++it) {
+      trainer.pass(random_sample(spec, 4, spec.sequence, static_cast<std::uint64_t>(it)), false);
+      trainer.pass(random_sample(spec, 1, 13, static_cast<std::uint64_t>(it)), true);  // a shape of its own
+      trainer.step(it);
+    }
+    if (rehearsed) CHECK(device.free_bytes() == free_before);
+    results.push_back(trainer.weights());
+  }
+  CHECK(relative_error(results[1], results[0]) < 1e-2);
 }
 
 TEST_CASE("a step with a non-finite gradient changes nothing on CUDA", "[model]") {

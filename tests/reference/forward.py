@@ -73,7 +73,7 @@ def summed_loss(logits, targets):
 def check(tool, layers, width, heads, vocab, T, scalars):
     with tempfile.TemporaryDirectory(prefix="spillway-reference-") as folder:
         sizes = [str(n) for n in (layers, width, heads, vocab, T)]
-        subprocess.run([tool, "forward", folder, *sizes, "scalars" if scalars else "plain"], check=True)
+        subprocess.run([tool, "forward", folder, *sizes, "scalars" if scalars else "plain", "noisy"], check=True)
         arrays = {path.name[: -len(".npy")]: np.load(path) for path in Path(folder).glob("*.npy")}
     weights = {name: a.astype(np.float64) for name, a in arrays.items() if a.dtype == np.float32}
     assert ("resid_lambdas" in weights) == scalars

@@ -125,7 +125,7 @@ def check(arrays, name):
 
 def main():
     with tempfile.TemporaryDirectory(prefix="spillway-reference-") as folder:
-        subprocess.run([sys.argv[1], "optimizers", folder], check=True)
+        subprocess.run([sys.argv[1], "optimizers", folder, str(LAYERS), str(WIDTH)], check=True)
         arrays = {path.name[: -len(".npy")]: np.load(path).astype(np.float64) for path in Path(folder).glob("*.npy")}
     names = sorted(name[len("p0.") :] for name in arrays if name.startswith("p0."))
     assert len(names) == 2 + 6 * LAYERS + 2, names

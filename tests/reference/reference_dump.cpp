@@ -1,6 +1,7 @@
-// Runs the model or the optimizers on random inputs and writes inputs and results as .npy files for the NumPy scripts.
-//   reference_dump forward DIR LAYERS WIDTH HEADS VOCAB T scalars|plain
-//   reference_dump optimizers DIR
+// Runs the model or the optimizers on random inputs and writes inputs and results as .npy files for the Python scripts.
+//   reference_dump forward DIR LAYERS WIDTH HEADS VOCAB T scalars|plain noisy|initial [cuda]
+//   reference_dump optimizers DIR LAYERS WIDTH [cuda]
+// initial: the weights that training starts from; noisy: with noise on all of them, so that every weight takes part.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -16,6 +17,9 @@
 #include "model/gpt.hpp"
 #include "model/init.hpp"
 #include "optim/optimizer.hpp"
+#ifdef SPILLWAY_HAVE_CUDA
+#include "kernels/cuda/device.hpp"
+#endif
 
 using namespace spillway;
 
@@ -45,12 +49,12 @@ void write_npy(const std::string& path, const T* values, const std::vector<std::
   if (!file) fail(ExitCode::io, "cannot write {}", path);
 }
 
-// Initial weights and noise, so that every weight takes part.
-std::vector<float> random_parameters(const ParameterLayout& layout, std::mt19937_64& engine) {
+std::vector<float> make_parameters(const ParameterLayout& layout, bool noisy, std::mt19937_64& engine) {
   std::vector<float> parameters(static_cast<std::size_t>(layout.total));
   initialize_parameters(parameters, layout, kSeed);
   std::normal_distribution<float> noise(0.0f, 0.05f);
-  for (float& value : parameters) value += noise(engine);
+  if (noisy)
+    for (float& value : parameters) value += noise(engine);
   return parameters;
 }
 
@@ -61,12 +65,12 @@ void write_parameters(const std::string& dir, const std::string& prefix, const f
               parameter.shape);
 }
 
-void dump_forward(const std::string& dir, const GptSpec& spec) {
-  Cpu device;
+template <class Dev>
+void dump_forward(Dev& device, const std::string& dir, const GptSpec& spec, bool noisy) {
   const ParameterLayout layout = make_layout(spec);
   std::mt19937_64 engine(kSeed);
-  const std::vector<float> values = random_parameters(layout, engine);
-  Parameters<Cpu> parameters(device, layout, false);
+  const std::vector<float> values = make_parameters(layout, noisy, engine);
+  Parameters<Dev> parameters(device, layout, false);
   parameters.load(values);
 
   const int T = spec.sequence;
@@ -76,9 +80,13 @@ void dump_forward(const std::string& dir, const GptSpec& spec) {
     tokens.push_back(any(engine));
     targets.push_back(t % 5 == 4 ? -1 : any(engine));
   }
-  Gpt<Cpu> model(device, spec, 1, Purpose::evaluate);
-  float loss = 0;
-  model.forward_loss(parameters.weights(), {tokens.data(), targets.data(), 1, T}, &loss, false);
+  Gpt<Dev> model(device, spec, 1, Purpose::evaluate);
+  Arena<Dev> arena(device, "loss");
+  float *loss_total = nullptr, loss = 0;
+  arena.reserve(loss_total, 1);
+  arena.allocate();
+  model.forward_loss(parameters.weights(), {tokens.data(), targets.data(), 1, T}, loss_total, false);
+  device.copy_to_host(&loss, loss_total, sizeof loss);
   const std::vector<float> logits = model.logits(parameters.weights(), tokens, 0);
 
   write_parameters(dir, "", values.data(), layout);
@@ -89,73 +97,104 @@ void dump_forward(const std::string& dir, const GptSpec& spec) {
 }
 
 // Random values, and a diagonal on the block matrices that keeps their singular values away from 0 (see optimizers.py).
-void random_gradients(float* gradients, const ParameterLayout& layout, std::mt19937_64& engine) {
+void random_gradients(std::vector<float>& gradients, const ParameterLayout& layout, std::mt19937_64& engine) {
   constexpr float kDeviation = 1e-3f;
   std::normal_distribution<float> normal(0.0f, kDeviation);
-  for (std::int64_t i = 0; i < layout.total; ++i) gradients[i] = normal(engine);
+  for (float& value : gradients) value = normal(engine);
   const float diagonal = 4 * kDeviation * std::sqrt(static_cast<float>(layout.width));
   for (const Parameter& parameter : layout.parameters) {
     if (parameter.group != ParameterGroup::muon) continue;
     const std::int64_t rows = parameter.shape[0], cols = parameter.shape[1];
     for (std::int64_t i = 0; i < std::min(rows, cols); ++i)
-      gradients[parameter.offset + i * cols + i] += diagonal;
+      gradients[static_cast<std::size_t>(parameter.offset + i * cols + i)] += diagonal;
   }
 }
 
 // Three steps with random gradients; parameters before and after each step.
-void dump_optimizers(const std::string& dir) {
+template <class Dev>
+void dump_optimizers(Dev& device, const std::string& dir, int layers, int width) {
   constexpr int kSteps = 3;
   constexpr std::int64_t kFirstStep = 77,
                          kRunSteps = 120;  // within the cooldown and the warm-up of the momentum
-  Cpu device;
-  const GptSpec spec{.layers = 2, .width = 48, .heads = 3, .vocab = 40, .sequence = 8, .scalars = true};
+  const GptSpec spec{
+      .layers = layers, .width = width, .heads = 1, .vocab = 40, .sequence = 8, .scalars = true};
   const ParameterLayout layout = make_layout(spec);
   std::mt19937_64 engine(kSeed);
-  Parameters<Cpu> parameters(device, layout, true);
-  parameters.load(random_parameters(layout, engine));
-  Optimizer<Cpu> optimizer(device, layout, OptimConfig{}, kRunSteps);
-  write_parameters(dir, "p0.", parameters.master(), layout);
+  Parameters<Dev> parameters(device, layout, true);
+  std::vector<float> values = make_parameters(layout, true, engine);
+  parameters.load(values);
+  Optimizer<Dev> optimizer(device, layout, OptimConfig{}, kRunSteps);
+  Arena<Dev> arena(device, "gate");
+  float* gate_total = nullptr;
+  arena.reserve(gate_total, 1);
+  arena.allocate();
+  write_parameters(dir, "p0.", values.data(), layout);
   for (int step = 0; step < kSteps; ++step) {
-    float* gradients = parameters.gradients();
+    std::vector<float> gradients(values.size());
     random_gradients(gradients, layout, engine);
-    write_parameters(dir, fmt::format("g{}.", step), gradients, layout);
-    float total = 0;
-    sum_of_squares(device, &total, gradients, layout.total, false);
-    const StepResult result =
-        optimizer.step(parameters.master(), nullptr, gradients, kFirstStep + step, &total);
+    write_parameters(dir, fmt::format("g{}.", step), gradients.data(), layout);
+    device.copy_from_host(parameters.gradients(), gradients.data(), gradients.size() * sizeof(float));
+    sum_of_squares(device, gate_total, parameters.gradients(), layout.total, false);
+    const StepResult result = optimizer.step(parameters.master(), parameters.compute_copy(),
+                                             parameters.gradients(), kFirstStep + step, gate_total);
     SPILLWAY_CHECK(result.applied);
-    write_parameters(dir, fmt::format("p{}.", step + 1), parameters.master(), layout);
+    parameters.store(values);
+    write_parameters(dir, fmt::format("p{}.", step + 1), values.data(), layout);
   }
   for (const NamedTensor& tensor : optimizer.state()) {
     std::string file = tensor.name;
     for (char& letter : file)
       if (letter == '/') letter = '.';
-    write_npy(fmt::format("{}/{}.npy", dir, file), tensor.data, tensor.shape);
+    std::vector<float> state(static_cast<std::size_t>(tensor.count));
+    device.copy_to_host(state.data(), tensor.data, state.size() * sizeof(float));
+    write_npy(fmt::format("{}/{}.npy", dir, file), state.data(), tensor.shape);
   }
+}
+
+// Whether the arguments were understood.
+template <class Dev>
+bool dump(Dev& device, const std::vector<std::string>& arguments) {
+  const auto size = [&](std::size_t at) { return std::stoi(arguments[at]); };
+  if (arguments.size() == 9 && arguments[0] == "forward") {
+    const GptSpec spec{.layers = size(2),
+                       .width = size(3),
+                       .heads = size(4),
+                       .vocab = size(5),
+                       .sequence = size(6),
+                       .scalars = arguments[7] == "scalars"};
+    dump_forward(device, arguments[1], spec, arguments[8] == "noisy");
+    return true;
+  }
+  if (arguments.size() == 4 && arguments[0] == "optimizers") {
+    dump_optimizers(device, arguments[1], size(2), size(3));
+    return true;
+  }
+  return false;
+}
+
+bool dump_on_device(std::vector<std::string> arguments) {
+  if (arguments.empty() || arguments.back() != "cuda") {
+    Cpu device;
+    return dump(device, arguments);
+  }
+  arguments.pop_back();
+#ifdef SPILLWAY_HAVE_CUDA
+  Cuda device(0);
+  return dump(device, arguments);
+#else
+  fail(ExitCode::usage, "this build has no CUDA");
+#endif
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   try {
-    const std::vector<std::string> arguments(argv + 1, argv + argc);
-    if (arguments.size() == 8 && arguments[0] == "forward") {
-      const auto size = [&](std::size_t at) { return std::stoi(arguments[at]); };
-      dump_forward(arguments[1], {.layers = size(2),
-                                  .width = size(3),
-                                  .heads = size(4),
-                                  .vocab = size(5),
-                                  .sequence = size(6),
-                                  .scalars = arguments[7] == "scalars"});
-      return 0;
-    }
-    if (arguments.size() == 2 && arguments[0] == "optimizers") {
-      dump_optimizers(arguments[1]);
-      return 0;
-    }
+    if (dump_on_device({argv + 1, argv + argc})) return 0;
     fmt::print(
         stderr,
-        "usage: reference_dump forward DIR LAYERS WIDTH HEADS VOCAB T scalars|plain | optimizers DIR\n");
+        "usage: reference_dump forward DIR LAYERS WIDTH HEADS VOCAB T scalars|plain noisy|initial [cuda]\n"
+        "       reference_dump optimizers DIR LAYERS WIDTH [cuda]\n");
     return static_cast<int>(ExitCode::usage);
   } catch (const std::exception& error) {
     fmt::print(stderr, "reference_dump: {}\n", error.what());
