@@ -18,7 +18,8 @@ constexpr int kLeastPartRows =
     8;  // sorted rows per warp: 4,096 warps at 32,768 rows, two for each place on an H100
 constexpr int kMostPartRows = kWarp;  // a lane holds the number of each
 constexpr int kBorderThreads = 256;
-constexpr int kFloats = 4;  // in 16 bytes
+constexpr int kBorderParts = 16;  // per block
+constexpr int kFloats = 4;        // in 16 bytes
 
 template <int kVectors>
 __global__ void __launch_bounds__(kRowThreads)
@@ -100,7 +101,8 @@ __device__ __forceinline__ void add_row(float (&sum)[kVectors][kVector], const R
   }
 }
 
-// target = sum, or += sum ; sum = 0
+// target = sum, or += sum ; sum = 0. No other warp adds to the same target, so that the order of atomic additions is fixed;
+// they save the way of the old values to the warp and back.
 template <int kVectors>
 __device__ __forceinline__ void store_sum(float* target, float (&sum)[kVectors][kVector], bool add,
                                           int count) {
@@ -110,9 +112,12 @@ __device__ __forceinline__ void store_sum(float* target, float (&sum)[kVectors][
     float4* place = reinterpret_cast<float4*>(target) + 2 * column_of_lane(i);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float4 old = add ? place[half] : make_float4(0, 0, 0, 0);
       float* part = sum[i] + half * kFloats;
-      place[half] = make_float4(old.x + part[0], old.y + part[1], old.z + part[2], old.w + part[3]);
+      const float4 value = make_float4(part[0], part[1], part[2], part[3]);
+      if (add)
+        atomicAdd(place + half, value);
+      else
+        place[half] = value;
 #pragma unroll
       for (int j = 0; j < kFloats; ++j) part[j] = 0;
     }
@@ -157,35 +162,53 @@ __global__ void __launch_bounds__(kRowThreads)
   }
 }
 
-// One block per part; that of the part in which a run begins that goes on adds the run's sums: of this part, of the parts
-// that it fills, of the part in which it ends.
-__global__ void __launch_bounds__(kBorderThreads)
-    embedding_borders_kernel(float* __restrict__ dwte, const float* __restrict__ partial,
-                             const std::int32_t* __restrict__ tokens, const std::int32_t* __restrict__ order,
-                             int rows, int C, int part_rows) {
+// The last part of the run that goes on beyond `part`, if it begins in it; else `part`.
+__device__ __forceinline__ int last_part_of_run(const std::int32_t* __restrict__ tokens,
+                                                const std::int32_t* __restrict__ order, int part, int parts,
+                                                int rows, int part_rows) {
   const auto token_at = [&](int place) { return tokens[order[place]]; };
-  const int begin = blockIdx.x * part_rows, next = begin + part_rows;
-  if (next >= rows) return;
+  const int begin = part * part_rows, next = begin + part_rows;
+  if (next >= rows) return part;
   const int token = token_at(next - 1);
-  if (token_at(next) != token) return;
+  if (token_at(next) != token) return part;
   const bool begins_here = begin == 0 || token_at(begin) != token || token_at(begin - 1) != token;
-  if (!begins_here) return;
-  int last = blockIdx.x + 1, beyond = gridDim.x;  // the run's last part is in [last, beyond)
+  if (!begins_here) return part;
+  int last = part + 1, beyond = parts;  // it is in [last, beyond)
   while (beyond - last > 1) {
     const int middle = (last + beyond) / 2;
     (token_at(middle * part_rows) == token ? last : beyond) = middle;
   }
-  const float4* parts = reinterpret_cast<const float4*>(partial);
-  const std::int64_t quads = C / kFloats, first = blockIdx.x;
-  for (int column = threadIdx.x; column < quads; column += kBorderThreads) {
-    float4 sum = parts[(2 * first + 1) * quads + column];
+  return last;
+}
+
+// One block per kBorderParts parts. For each in which a run begins that goes on it adds the run's sums: of this part, of the
+// parts that the run fills, of the part in which it ends.
+__global__ void __launch_bounds__(kBorderThreads)
+    embedding_borders_kernel(float* __restrict__ dwte, const float* __restrict__ partial,
+                             const std::int32_t* __restrict__ tokens, const std::int32_t* __restrict__ order,
+                             int parts, int rows, int C, int part_rows) {
+  __shared__ int last_parts[kBorderParts];
+  const int first_part = blockIdx.x * kBorderParts, here = min(kBorderParts, parts - first_part);
+  if (threadIdx.x < here)
+    last_parts[threadIdx.x] =
+        last_part_of_run(tokens, order, first_part + threadIdx.x, parts, rows, part_rows);
+  __syncthreads();
+  const float4* sums = reinterpret_cast<const float4*>(partial);
+  const std::int64_t quads = C / kFloats;
+  for (int i = 0; i < here; ++i) {
+    const std::int64_t first = first_part + i, last = last_parts[i];
+    if (last == first) continue;
+    const std::int64_t token = tokens[order[(first + 1) * part_rows]];
+    for (int column = threadIdx.x; column < quads; column += kBorderThreads) {
+      float4 sum = sums[(2 * first + 1) * quads + column];
 #pragma unroll 8
-    for (std::int64_t part = first + 1; part <= last; ++part) {
-      const float4 more = parts[2 * part * quads + column];
-      sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
+      for (std::int64_t part = first + 1; part <= last; ++part) {
+        const float4 more = sums[2 * part * quads + column];
+        sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
+      }
+      float4& target = reinterpret_cast<float4*>(dwte)[token * quads + column];
+      target = make_float4(target.x + sum.x, target.y + sum.y, target.z + sum.z, target.w + sum.w);
     }
-    float4& target = reinterpret_cast<float4*>(dwte)[token * quads + column];
-    target = make_float4(target.x + sum.x, target.y + sum.y, target.z + sum.z, target.w + sum.w);
   }
 }
 
@@ -222,8 +245,8 @@ void embedding_norm_backward(Cuda& device, float* dwte, const bf16* dx, const bf
         rows, C, part_rows);
   });
   LAUNCH_CHECK();
-  embedding_borders_kernel<<<parts, kBorderThreads, 0, device.stream()>>>(dwte, partial, tokens, order, rows,
-                                                                          C, part_rows);
+  embedding_borders_kernel<<<ceil_div(parts, kBorderParts), kBorderThreads, 0, device.stream()>>>(
+      dwte, partial, tokens, order, parts, rows, C, part_rows);
   LAUNCH_CHECK();
 }
 

@@ -140,16 +140,17 @@ class RowRing {
   int first_ = 0;                                    // place of the current row's first vector
 };
 
-// What a row needs beside its vectors. target_term: dscale·(1 − (z/15)²) at the target.
+// What a row needs beside its vectors, of its target: softmax_term = exp(z)·(1 − (z/15)²), target_term = dscale·(1 − (z/15)²).
 struct RowTarget {
   int index;  // −1: none
-  float capped, target_term;
+  float capped, softmax_term, target_term;
 };
 
 __device__ __forceinline__ RowTarget row_target(const bf16* row, int index, float dscale) {
-  if (index < 0) return {index, 0.0f, 0.0f};
+  if (index < 0) return {index, 0.0f, 0.0f, 0.0f};
   const float tanh = capped_tanh(load_bf16(row + index));
-  return {index, kLogitSoftcap * tanh, dscale * (1.0f - tanh * tanh)};
+  const float slope = 1.0f - tanh * tanh;
+  return {index, kLogitSoftcap * tanh, exp_of_capped(tanh) * slope, dscale * slope};
 }
 
 template <int kRowVectors>
@@ -183,12 +184,11 @@ __global__ void __launch_bounds__(kThreads, 1)
         float u[kVector];
         unpack(u, ring.vector(j));
         softmax_gradient(u, factor, (within_range >> j & 1) != 0);
-        if (column == target.index / kVector) {
-#pragma unroll
-          for (int k = 0; k < kVector; ++k)
-            if (k == target.index % kVector) u[k] -= target.target_term;
-        }
         row_vectors[column] = target.index < 0 ? make_uint4(0, 0, 0, 0) : pack(u);
+        // Not in u: an element chosen at run time would keep the whole array out of the registers.
+        if (target.index >= 0 && column == target.index / kVector)
+          reinterpret_cast<bf16*>(row_vectors)[target.index] =
+              store_bf16(target.softmax_term * factor - target.target_term);
       }
       ring.replace();
     }

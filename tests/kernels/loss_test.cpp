@@ -7,8 +7,8 @@ using namespace spillway::test;
 TEST_CASE("softcapped cross entropy") {
   const int rows = GENERATE(1, 5, 301);  // 301: several rows for each of a GPU's multiprocessors
   const int V = GENERATE(2, 50, 257, 1024, 8200, 24576, 32768, 65536, 65544);
-  if (rows > 5 && V > 32768) return;
   const double size = GENERATE(0.01, 3.0, 10.0, 40.0);  // 40: far beyond the cap
+  if (rows > 5 && (V > 24576 || size != 3.0)) return;   // the reference is slow
   const float dscale = GENERATE(0.0f, 0.125f);
   INFO("rows " << rows << " V " << V << " size " << size << " dscale " << dscale);
   reference::Tokens target_values = random_tokens(1, rows, V);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/error.hpp"
+#include "core/rng.hpp"
 #include "model/gpt.hpp"
 #include "model/init.hpp"
 #include "optim/optimizer.hpp"
@@ -49,12 +50,12 @@ void write_npy(const std::string& path, const T* values, const std::vector<std::
   if (!file) fail(ExitCode::io, "cannot write {}", path);
 }
 
-std::vector<float> make_parameters(const ParameterLayout& layout, bool noisy, std::mt19937_64& engine) {
+std::vector<float> make_parameters(const ParameterLayout& layout, bool noisy) {
   std::vector<float> parameters(static_cast<std::size_t>(layout.total));
   initialize_parameters(parameters, layout, kSeed);
-  std::normal_distribution<float> noise(0.0f, 0.05f);
   if (noisy)
-    for (float& value : parameters) value += noise(engine);
+#pragma omp parallel for
+    for (std::size_t i = 0; i < parameters.size(); ++i) parameters[i] += 0.05f * normal01(kSeed, 99, i);
   return parameters;
 }
 
@@ -69,7 +70,7 @@ template <class Dev>
 void dump_forward(Dev& device, const std::string& dir, const GptSpec& spec, bool noisy) {
   const ParameterLayout layout = make_layout(spec);
   std::mt19937_64 engine(kSeed);
-  const std::vector<float> values = make_parameters(layout, noisy, engine);
+  const std::vector<float> values = make_parameters(layout, noisy);
   Parameters<Dev> parameters(device, layout, false);
   parameters.load(values);
 
@@ -121,7 +122,7 @@ void dump_optimizers(Dev& device, const std::string& dir, int layers, int width)
   const ParameterLayout layout = make_layout(spec);
   std::mt19937_64 engine(kSeed);
   Parameters<Dev> parameters(device, layout, true);
-  std::vector<float> values = make_parameters(layout, true, engine);
+  std::vector<float> values = make_parameters(layout, true);
   parameters.load(values);
   Optimizer<Dev> optimizer(device, layout, OptimConfig{}, kRunSteps);
   Arena<Dev> arena(device, "gate");
