@@ -39,7 +39,7 @@ inline std::int64_t available_bytes(const Cpu&, int ranks_on_machine) {
 inline std::vector<MemoryUse> device_roles(Cpu&, const GptSpec&, int, std::int64_t) { return {}; }
 
 #ifdef SPILLWAY_HAVE_CUDA
-// Code of kernels and tables of libraries, which CUDA loads when they are first used. 410 MiB after a rehearsal of d20.
+// An allowance for what CUDA loads when it is first used: code of kernels, tables of libraries.
 inline constexpr std::int64_t kLazilyLoadedBytes = std::int64_t{768} << 20;
 
 inline std::int64_t available_bytes(const Cuda& device, int) {

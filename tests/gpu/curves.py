@@ -2,7 +2,7 @@
 """Training on the CPU and on a GPU: loss curves, checkpoints that change the device, repeats.
 
 usage: curves.py SPILLWAY WORK_DIR [--steps 200] [--other cuda] [--threads N]
-A d4 (4 layers, width 256) on the data of make_data.py, 4,096 tokens per step.
+A d4 (4 layers, width 256) on the data of make_data.py, 2,048 tokens per step.
 - Without the learned residual scalars both devices train the same steps from the same weights.
 - With them, from a checkpoint of step 20. Not from step 0: there the true gradients of all lambdas are zero (the blocks' outputs
   are zero and the final norm hides the stream's scale), AdamW divides rounding noise by its own size, and every lambda_0 moves by
@@ -34,7 +34,7 @@ class Runs:
         """Starts `spillway train`, which goes on from what the run's folder holds."""
         command = ["mpirun", "-n", "1", "--bind-to", "none", self.program, "train", "--data.dir", self.work / "data",
                    "--run.dir", self.work / name, "--train.device", device, "--model.depth", "4",
-                   "--model.sequence", "256", "--train.tokens-per-step", "4096", "--train.val-tokens", "65536",
+                   "--model.sequence", "256", "--train.tokens-per-step", "2048", "--train.val-tokens", "65536",
                    "--train.threads", str(self.threads), "--train.checkpoint-every", "0",
                    "--train.steps", str(self.steps + WARM_STEPS), *options]
         log = open(self.work / f"{name}.log", "a")

@@ -38,7 +38,7 @@ def momentum_at(it):
 
 
 def weight_decay_at(it):
-    return 0.2 * (12 / LAYERS) ** 2 * max(0.0, 1 - it / RUN_STEPS)
+    return 0.2 * (12 / 20) ** 2 * max(0.0, 1 - it / RUN_STEPS)
 
 
 def adamw_learning_rate(name):

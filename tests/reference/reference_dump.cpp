@@ -124,7 +124,10 @@ void dump_optimizers(Dev& device, const std::string& dir, int layers, int width)
   Parameters<Dev> parameters(device, layout, true);
   std::vector<float> values = make_parameters(layout, true);
   parameters.load(values);
-  Optimizer<Dev> optimizer(device, layout, OptimConfig{}, kRunSteps);
+  // The decay that 20 layers have: in small models it would outweigh the update, and it jumps where X crosses 0.
+  OptimConfig config;
+  config.weight_decay *= std::pow(layers / 20.0, 2);
+  Optimizer<Dev> optimizer(device, layout, config, kRunSteps);
   Arena<Dev> arena(device, "gate");
   float* gate_total = nullptr;
   arena.reserve(gate_total, 1);

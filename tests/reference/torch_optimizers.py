@@ -39,7 +39,7 @@ class AdamW:
         self.learning_rate = learning_rate
         self.m, self.v = torch.zeros_like(p), torch.zeros_like(p)
 
-    def step(self, p, g, t, factor, _it, _layers, _found):
+    def step(self, p, g, t, factor, _it, _found):
         self.m.lerp_(g, 1 - 0.8)
         self.v.lerp_(g * g, 1 - 0.95)
         m, v = self.m / (1 - 0.8**t), self.v / (1 - 0.95**t)
@@ -54,9 +54,9 @@ class Muon:
         self.axis = 1 if rows >= cols else 0
         self.second = torch.zeros_like(p.mean(dim=self.axis, keepdim=True))
 
-    def step(self, p, g, _t, factor, it, layers, found):
+    def step(self, p, g, _t, factor, it, found):
         mu = 0.85 + 0.1 * min(it / 300, 1)
-        decay = 0.2 * (12 / layers) ** 2 * max(0.0, 1 - it / RUN_STEPS)
+        decay = 0.2 * (12 / 20) ** 2 * max(0.0, 1 - it / RUN_STEPS)
         self.momentum.lerp_(g, 1 - mu)
         x = self.orthogonalize(g.lerp(self.momentum, mu).bfloat16().float())
         mean = x.square().mean(dim=self.axis, keepdim=True)
@@ -91,7 +91,7 @@ def adamw_learning_rate(name, width):
     }[name]
 
 
-def check(arrays, name, layers, width, keep):
+def check(arrays, name, width, keep):
     """The largest error over the steps, as a fraction of the step's update."""
     p = arrays[f"p0.{name}"]
     optimizer = Muon(p, keep) if name.startswith("transformer.h.") else AdamW(p, adamw_learning_rate(name, width))
@@ -99,7 +99,7 @@ def check(arrays, name, layers, width, keep):
     for step in range(STEPS):
         it = FIRST_STEP + step
         factor = min(1.0, (RUN_STEPS - it) / round(0.4 * RUN_STEPS))
-        after = optimizer.step(p, arrays[f"g{step}.{name}"], step + 1, factor, it, layers,
+        after = optimizer.step(p, arrays[f"g{step}.{name}"], step + 1, factor, it,
                                arrays[f"p{step + 1}.{name}"])
         error = (arrays[f"p{step + 1}.{name}"] - after).norm() / (after - p).norm()
         worst = max(worst, error.item())
@@ -119,7 +119,7 @@ def main():
         names = sorted(name[len("p0.") :] for name in arrays if name.startswith("p0."))
         assert len(names) == 2 + 6 * layers + 2, names
         def worst_of(keep):
-            errors = {name: check(arrays, name, layers, width, keep) for name in names}
+            errors = {name: check(arrays, name, width, keep) for name in names}
             return [max(e for n, e in errors.items() if n.startswith("transformer.h.") == muon) for muon in (False, True)]
 
         in_float = worst_of(lambda x: x)

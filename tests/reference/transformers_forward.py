@@ -81,7 +81,9 @@ def check(tool, device, name, layers, width, heads, length, kind):
     rounded, rounded_loss = logits_and_loss(model.bfloat16(), tokens, targets)
     error, bf16_error = relative(ours, expected), relative(rounded, expected)
     limit = 1.25 * bf16_error if device == "cuda" else FLOAT32_TOLERANCE
-    good = error < limit and abs(our_loss - loss) < LOSS_TOLERANCE
+    # Noise on all weights makes a deep network that magnifies rounding: there transformers' own bfloat16 is the measure.
+    loss_limit = LOSS_TOLERANCE if kind == "initial" else max(LOSS_TOLERANCE, abs(rounded_loss - loss))
+    good = error < limit and abs(our_loss - loss) < loss_limit
     print(
         f"{name} {kind}, {length} tokens: logits {error:.2e} from transformers in float32 (its own bfloat16: "
         f"{bf16_error:.2e}); loss {our_loss:.5f}, transformers {loss:.5f} (bfloat16 {rounded_loss:.5f})"
