@@ -97,7 +97,8 @@ int run_hub_status(const Arguments& arguments) {
   if (!config) return 0;
   if (config->federation.hub.empty())
     fail(ExitCode::usage, "federation.hub is not set: give the hub's HOST:PORT");
-  Observer observer(parse_endpoint("--federation.hub", config->federation.hub), "status");
+  Observer observer(parse_endpoint("--federation.hub", config->federation.hub), "status",
+                    read_key(config->federation.key_file));
   if (!observer.wait(kPatience_s)) {
     const std::string problem = observer.problem();
     fail(ExitCode::io, "no hub answers at {}: {}", config->federation.hub,

@@ -39,6 +39,7 @@ class Courier {
       : config_(config),
         site_(site),
         hub_endpoint_(parse_endpoint("--federation.hub", config.hub)),
+        key_(read_key(config.key_file)),
         leader_(Descriptor(kControlDescriptor)),
         prober_(interface_address(config.interface), port_slots(config)) {}
 
@@ -145,6 +146,7 @@ class Courier {
   void connect() {
     heard_s_ = monotonic_s();
     hub_ = LineSocket::connect(hub_endpoint_, config_.lost_after_s);
+    hub_.authenticate(key_, Seal::Side::member);
     if (hub_.closed()) lose_hub();
   }
 
@@ -327,6 +329,7 @@ class Courier {
   const FederationConfig config_;
   const std::string site_;
   const Endpoint hub_endpoint_;
+  const SharedKey key_;
   SessionDirectory directory_;
   LineSocket leader_, hub_;
   Prober prober_;

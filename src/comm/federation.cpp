@@ -22,6 +22,7 @@ constexpr int kTick_ms = 100;      // between two looks at the courier
 const FederationConfig& checked(const FederationConfig& config) {
   require_inter_site_mpi();
   check_federation(config);
+  read_key(config.key_file);  // the courier reads it itself; what is wrong with it shows here
   return config;
 }
 
@@ -60,6 +61,8 @@ void Federation::start_courier() {
                        format_duration(config_.lost_after_s),
                        "--federation.exchange-deadline",
                        format_duration(config_.exchange_deadline_s)};
+  if (!config_.key_file.empty())
+    options.arguments.insert(options.arguments.end(), {"--federation.key-file", config_.key_file});
   options.new_session = true;  // mpirun's and the terminal's signals to the trainer are not for it
   options.descriptors = {{kControlDescriptor, theirs.get()}, {kMailboxDescriptor, mailbox_.descriptor()}};
   courier_ = Process(options);

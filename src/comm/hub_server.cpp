@@ -20,8 +20,8 @@ constexpr std::size_t kMostConnections = 256;
 
 }  // namespace
 
-HubServer::HubServer(const Endpoint& listen, double lost_after_s, HubHandler& handler)
-    : listener_(listen), lost_after_s_(lost_after_s), handler_(handler) {}
+HubServer::HubServer(const Endpoint& listen, double lost_after_s, HubHandler& handler, SharedKey key)
+    : listener_(listen), lost_after_s_(lost_after_s), handler_(handler), key_(std::move(key)) {}
 
 HubServer::Connection* HubServer::find_member(const std::string& name) {
   const auto found = std::find_if(connections_.begin(), connections_.end(), [&](const auto& connection) {
@@ -59,6 +59,7 @@ void HubServer::accept_all(double now_s) {
     auto connection = std::make_unique<Connection>();
     connection->socket = std::move(*socket);
     connection->address = connection->socket.peer_address();
+    connection->socket.authenticate(key_, Seal::Side::hub);
     connection->heard_s = now_s;
     connections_.push_back(std::move(connection));
   }
@@ -149,6 +150,8 @@ void HubServer::greet(Connection& connection, double now_s) {
 }
 
 void HubServer::drop(Connection& connection, double now_s, const std::string& reason) {
+  if (connection.stage == Stage::stranger)
+    log_warning("a stranger at {} is disconnected: {}", connection.address, reason);
   connection.socket.close(reason);
   if (std::exchange(connection.stage, Stage::refused) != Stage::member) return;
   status_due_ = true;

@@ -27,9 +27,9 @@ class HubHandler {
 
 class HubServer {
  public:
-  // lost_after_s: a silent connection is lost after this, observers aside. Throws Error(io) naming the address that
-  // cannot be used.
-  HubServer(const Endpoint& listen, double lost_after_s, HubHandler& handler);
+  // lost_after_s: a silent connection is lost after this, observers aside. With a key all who connect must have it.
+  // Throws Error(io) naming the address that cannot be used.
+  HubServer(const Endpoint& listen, double lost_after_s, HubHandler& handler, SharedKey key = nullptr);
 
   void send(const std::string& member, const Message& message);
   // Waits for events up to `seconds` and hands them on. Times are monotonic_s().
@@ -69,6 +69,7 @@ class HubServer {
   Listener listener_;
   double lost_after_s_;
   HubHandler& handler_;
+  SharedKey key_;
   std::vector<std::unique_ptr<Connection>> connections_;
   double last_status_s_ = -1e300;
   bool status_due_ = false;  // something has changed since

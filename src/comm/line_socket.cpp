@@ -98,6 +98,17 @@ LineSocket LineSocket::connect(const Endpoint& to, double user_timeout_s) {
   return result;
 }
 
+void LineSocket::authenticate(SharedKey key, Seal::Side side) {
+  if (!key || !open()) return;
+  seal_ = std::make_unique<Seal>(std::move(key), side);
+  send_raw(seal_->greeting());
+}
+
+// A stranger gets no more memory than a handshake needs.
+std::size_t LineSocket::input_limit() const {
+  return seal_ && !seal_->authenticated() ? kMaxHandshakeLine : kMaxInput;
+}
+
 short LineSocket::events() const {
   if (!open()) return 0;
   if (connecting_) return POLLOUT;
@@ -127,7 +138,7 @@ void LineSocket::read_some() {
   char chunk[65536];
   input_.erase(0, taken_);
   taken_ = 0;
-  while (input_.size() < kMaxInput) {
+  while (input_.size() < input_limit()) {
     const ssize_t got = recv(socket_.get(), chunk, sizeof chunk, 0);
     if (got == 0) return close(kClosedByPeer);
     if (got < 0) {
@@ -136,9 +147,10 @@ void LineSocket::read_some() {
       return;
     }
     input_.append(chunk, static_cast<std::size_t>(got));
-    if (input_.size() > kMaxLine && input_.find('\n') > kMaxLine) {
+    const std::size_t longest = seal_ && !seal_->authenticated() ? kMaxHandshakeLine : kMaxLine + kSealBytes;
+    if (input_.size() > longest && input_.find('\n') > longest) {
       input_.clear();
-      return close(fmt::format("a line longer than {} bytes", kMaxLine));
+      return close(fmt::format("a line longer than {} bytes", longest));
     }
   }
 }
@@ -158,6 +170,31 @@ void LineSocket::write_some() {
 }
 
 std::optional<std::string> LineSocket::next_line() {
+  while (auto line = next_raw_line()) {
+    if (!seal_) {
+      if (!line->starts_with(kSealGreeting)) return line;
+      input_.clear();
+      taken_ = 0;
+      close("it asks for a key: set federation.key-file");
+      return std::nullopt;
+    }
+    try {
+      const bool keyed = seal_->keyed();
+      auto said = seal_->open(*line);
+      if (said) return said;
+      if (keyed) continue;
+      send_raw(seal_->close(""));  // the proof
+      for (const auto& waiting : std::exchange(unsealed_, {})) send_raw(seal_->close(waiting));
+    } catch (const Error& error) {
+      input_.clear();
+      taken_ = 0;
+      close(fmt::format("authentication: {}", error.what()));
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> LineSocket::next_raw_line() {
   const auto end = input_.find('\n', taken_);
   if (end == std::string::npos) return std::nullopt;
   const auto first = std::exchange(taken_, end + 1);
@@ -165,6 +202,15 @@ std::optional<std::string> LineSocket::next_line() {
 }
 
 void LineSocket::send(std::string_view line) {
+  if (!open()) return;
+  if (!seal_) return send_raw(line);
+  if (seal_->keyed()) return send_raw(seal_->close(line));
+  unsealed_bytes_ += line.size();
+  unsealed_.emplace_back(line);
+  if (unsealed_bytes_ > kMaxOutput) close("it does not authenticate itself");
+}
+
+void LineSocket::send_raw(std::string_view line) {
   if (!open()) return;
   output_.append(line);
   output_.push_back('\n');
@@ -186,6 +232,7 @@ void LineSocket::close(const std::string& why) {
   socket_.reset();
   connecting_ = false;
   output_.clear();
+  unsealed_.clear();
   reason_ = why;
 }
 

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "comm/descriptor.hpp"
+#include "comm/seal.hpp"
 
 namespace spillway {
 
@@ -34,6 +37,10 @@ class LineSocket {
   // user_timeout_s: data unacknowledged for this long closes the connection.
   static LineSocket connect(const Endpoint& to, double user_timeout_s);
 
+  // From here on both sides must show the key, and every line carries a code (comm/seal.hpp); a failure closes the
+  // connection. Call before anything is sent. Without a key (null) nothing changes.
+  void authenticate(SharedKey key, Seal::Side side);
+
   int descriptor() const { return socket_.get(); }
   short events() const;  // what to poll for
   // Reads, writes and finishes connecting as far as possible without waiting. Call after poll(2), or at any time.
@@ -48,19 +55,25 @@ class LineSocket {
   bool open() const { return static_cast<bool>(socket_); }
   bool closed() const { return !open(); }
   const std::string& reason() const { return reason_; }  // why it is closed
-  bool flushed() const { return output_.empty(); }
+  bool flushed() const { return output_.empty() && unsealed_.empty(); }
   // The other side's numeric address, without port; empty for socket pairs.
   std::string peer_address() const;
   // Ends the connection; `why` becomes reason().
   void close(const std::string& why);
 
  private:
+  std::optional<std::string> next_raw_line();
+  void send_raw(std::string_view line);
+  std::size_t input_limit() const;
   void finish_connecting();
   void read_some();
   void write_some();
 
   Descriptor socket_;
+  std::unique_ptr<Seal> seal_;
   std::string input_, output_;
+  std::vector<std::string> unsealed_;  // to be sent once the other side's challenge is here
+  std::size_t unsealed_bytes_ = 0;
   std::size_t taken_ = 0;  // bytes at the front of input_ that next_line() has handed out
   std::string reason_ = "never connected";
   bool connecting_ = false;

@@ -13,13 +13,15 @@ constexpr double kUserTimeout_s = 5;
 
 }  // namespace
 
-Observer::Observer(Endpoint hub, std::string name) : hub_(std::move(hub)), name_(std::move(name)) {
+Observer::Observer(Endpoint hub, std::string name, SharedKey key)
+    : hub_(std::move(hub)), name_(std::move(name)), key_(std::move(key)) {
   connect();
 }
 
 void Observer::connect() {
   attempt_s_ = monotonic_s();
   socket_ = LineSocket::connect(hub_, kUserTimeout_s);
+  socket_.authenticate(key_, Seal::Side::member);
   Hello hello;
   hello.member = name_;
   hello.role = "observer";

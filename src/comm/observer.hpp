@@ -10,8 +10,8 @@ namespace spillway {
 
 class Observer {
  public:
-  // Connects now; read() connects anew after a loss.
-  Observer(Endpoint hub, std::string name);
+  // Connects now; read() connects anew after a loss. key: the hub's, null where it has none.
+  Observer(Endpoint hub, std::string name, SharedKey key);
 
   // Takes what has arrived, without waiting. Throws Error(bad_data) where the other side is no hub.
   void read();
@@ -28,6 +28,7 @@ class Observer {
 
   Endpoint hub_;
   std::string name_;
+  SharedKey key_;
   LineSocket socket_;
   nlohmann::json status_;
   double attempt_s_ = 0;

@@ -60,14 +60,15 @@ struct Schema;
 #define FIELD(name) visit(#name, m.name);
 
 SPILLWAY_NESTED(CommittedModel, FIELD(version) FIELD(blocks) FIELD(hash));
+SPILLWAY_NESTED(DeltaReport, FIELD(finite) FIELD(norm) FIELD(tensor_norms) FIELD(sketch));
 SPILLWAY_NESTED(ClockSpec, FIELD(start_unix_s) FIELD(origin_unix_s) FIELD(speed));
 
 SPILLWAY_MESSAGE(Hello, "hello",
-                 FIELD(protocol) FIELD(member) FIELD(role) FIELD(run) FIELD(probe) FIELD(open) FIELD(model)
-                     FIELD(consumed) FIELD(leased) FIELD(doubt_epoch) FIELD(doubt_round));
+                 FIELD(protocol) FIELD(member) FIELD(role) FIELD(run) FIELD(data) FIELD(probe) FIELD(open)
+                     FIELD(model) FIELD(consumed) FIELD(leased) FIELD(doubt_epoch) FIELD(doubt_round));
 SPILLWAY_MESSAGE(WindowChange, "window", FIELD(open) FIELD(closes_unix_s));
 SPILLWAY_MESSAGE(LeaseRequest, "lease_request", FIELD(blocks));
-SPILLWAY_MESSAGE(Ready, "ready", FIELD(round) FIELD(version) FIELD(tokens) FIELD(consumed));
+SPILLWAY_MESSAGE(Ready, "ready", FIELD(round) FIELD(version) FIELD(tokens) FIELD(consumed) FIELD(delta));
 SPILLWAY_MESSAGE(Formed, "formed", FIELD(epoch) FIELD(seconds));
 SPILLWAY_MESSAGE(Synced, "synced", FIELD(epoch) FIELD(model));
 SPILLWAY_MESSAGE(Done, "done", FIELD(epoch) FIELD(round) FIELD(hash) FIELD(seconds));
@@ -181,6 +182,7 @@ void check_rules(const std::string& where, const Sync& m) {
 void check_rules(const std::string& where, const Go& m) {
   check_one_of(where + ".merge", m.merge, {"adopt", "nesterov", "average"});
   check_one_of(where + ".wire", m.wire, {"fp32", "bf16", "int8"});
+  check_count(where + ".weights", m.weights.size(), kMaxMembers);
   check_rank(where + ".root", m.root, m.weights.size());
   double sum = 0;
   for (const double weight : m.weights) {
@@ -207,9 +209,12 @@ void check_value(const std::string& field, const std::string& value) {
 }
 void check_value(const std::string&, const json&) {}
 void check_value(const std::string& field, const BlockRanges& value) { check_ranges(field, value); }
+// Lists of numbers are measurements, lists of anything else are of members.
+template <class Element>
+constexpr std::size_t most_entries = std::is_same_v<Element, double> ? kMaxNumbers : kMaxMembers;
 template <class Element>
 void check_value(const std::string& field, const std::vector<Element>& value) {
-  check_count(field, value.size(), kMaxMembers);
+  check_count(field, value.size(), most_entries<Element>);
   for (const Element& element : value) check_value(field, element);
 }
 template <class Element>
@@ -252,7 +257,7 @@ void read(const std::string& field, const json& from, BlockRanges& value) {
 template <class Element>
 void read(const std::string& field, const json& from, std::vector<Element>& value) {
   if (!from.is_array()) refuse(field, "expected a list");
-  check_count(field, from.size(), kMaxMembers);
+  check_count(field, from.size(), most_entries<Element>);
   for (const json& element : from) read(field, element, value.emplace_back());
 }
 template <class Element>
@@ -270,7 +275,8 @@ template <class T>
 void read_object(const std::string& where, const json& from, T& object, bool has_type);
 
 template <class T>
-constexpr bool is_nested = std::is_same_v<T, CommittedModel> || std::is_same_v<T, ClockSpec>;
+constexpr bool is_nested =
+    std::is_same_v<T, CommittedModel> || std::is_same_v<T, ClockSpec> || std::is_same_v<T, DeltaReport>;
 
 struct Writer {
   const std::string& where;

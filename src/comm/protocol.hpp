@@ -44,10 +44,11 @@
 
 namespace spillway {
 
-inline constexpr int kProtocolVersion = 1;
+inline constexpr int kProtocolVersion = 2;
 inline constexpr std::size_t kMaxLine = 1 << 20;
 inline constexpr std::size_t kMaxMembers = 64;     // entries of any list or map of members
 inline constexpr std::size_t kMaxRanges = 10'000;  // of one list of blocks: two such lists fit into a line
+inline constexpr std::size_t kMaxNumbers = 4096;   // of one list of measurements
 
 using BlockRanges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // half-open, ordered, disjoint
 
@@ -58,6 +59,14 @@ struct CommittedModel {
   std::string hash;         // xxh3-128, hex, over parameters and outer velocity; empty for version 0
 };
 
+// What a member says of its Δ before it is merged (optim/delta.hpp). All 0 where it has not trained.
+struct DeltaReport {
+  bool finite = true;                // else the norms mean nothing
+  double norm = 0;                   // Euclidean, over all parameters
+  std::vector<double> tensor_norms;  // per tensor, in layout order
+  std::vector<double> sketch;        // for cosines between members
+};
+
 // --- member → hub ---
 
 struct Hello {
@@ -65,6 +74,7 @@ struct Hello {
   std::string member;  // the site's name; unique among live members
   std::string role;    // "site", "vault" or "observer" (receives status only)
   std::string run;     // digest of what all sites must share: model, data order, schedule, seed
+  std::string data;    // digest of the tokens it trains on; empty: it has none (the vault, perhaps)
   std::string probe;   // address:port where the member's courier answers TCP probes; the courier fills it in
   bool open = false;   // window open: wants to train
   CommittedModel model;                           // what this member holds
@@ -85,6 +95,7 @@ struct Ready {             // the member has ended its local round and written i
   std::int64_t version = 0;  // the committed version that the round began with
   std::int64_t tokens = 0;   // trained in this round: the weight
   BlockRanges consumed;
+  DeltaReport delta;  // with the answer to a Finish
 };
 struct Formed {
   std::int64_t epoch = 0;

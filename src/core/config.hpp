@@ -119,6 +119,10 @@ struct FederationConfig {
   double hub_deadline_s = 60;       // a site that meets no hub within this gives up
   double lost_after_s = 5;          // a silent peer is lost after this
   double exchange_deadline_s = 10;  // an exchange without progress fails after this
+  double delta_limit =
+      10;                // hub: a delta beyond this multiple of the running median norm is refused; 0: none
+  std::string key_file;  // shared key of hub and members, mode 0600; empty: nobody authenticates
+  std::string metrics;   // hub: loopback HOST:PORT of metrics and status page; empty: none
 };
 
 struct RunConfig {

@@ -41,6 +41,11 @@ std::optional<Refuse> Coordinator::reason_to_refuse(const Hello& hello) const {
         usage,
         "its configuration is of another run: [model], [data], [train] and [optim] must be the same "
         "at all sites"};
+  if (!hello.data.empty() && !data_of_run().empty() && hello.data != data_of_run())
+    return Refuse{bad_data,
+                  fmt::format("its data.dir holds other tokens (digest {}) than the run's ({}): copy "
+                              "the folder from a site of this run",
+                              hello.data, data_of_run())};
   if (members_.count(hello.member) != 0)
     return Refuse{usage, fmt::format("a member of the name '{}' is connected already: site names must differ",
                                      hello.member)};
@@ -58,6 +63,12 @@ std::optional<Refuse> Coordinator::reason_to_refuse(const Hello& hello) const {
   return std::nullopt;
 }
 
+// The hub's own data decides, else what has been merged, else the first site.
+const std::string& Coordinator::data_of_run() const {
+  if (!options_.data.empty()) return options_.data;
+  return history_.data.empty() ? first_data_ : history_.data;
+}
+
 std::optional<Refuse> Coordinator::connected(double now_s, const Hello& hello) {
   if (const auto refuse = reason_to_refuse(hello)) {
     log_warning("refused {}: {}", hello.member, refuse->reason);
@@ -65,6 +76,7 @@ std::optional<Refuse> Coordinator::connected(double now_s, const Hello& hello) {
   }
   // Their constructor refuses what is not a set of blocks; before anything has changed.
   for (const auto& blocks : {hello.consumed, hello.leased}) RangeSet{blocks};
+  if (first_data_.empty()) first_data_ = hello.data;
   MemberInfo info;
   info.role = hello.role;
   info.probe = hello.probe;
@@ -272,6 +284,7 @@ nlohmann::json Coordinator::snapshot(double now_s) const {
                      {"version", info.model.version},
                      {"leased_blocks", history_.ledger.leased(name).count()},
                      {"in_epoch", in_epoch(name)},
+                     {"refused_deltas", info.refused_deltas},
                      {"progress", info.progress}};
   nlohmann::json document = {
       {"clock_unix_s", host_.clock_unix_s()},

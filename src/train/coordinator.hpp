@@ -30,6 +30,7 @@ namespace spillway {
 
 struct CoordinatorOptions {
   std::string run;                   // run_digest() that every member must have
+  std::string data;                  // data_digest() that every site must have; empty: what the first one has
   std::int64_t tokens_per_step = 0;  // tokens of one block
   double round_length_s = 600;       // local training between two merges
   double round_deadline_s = 120;     // for all members to end their round, and for an exchange or a sync
@@ -40,6 +41,7 @@ struct CoordinatorOptions {
   double lost_lease_s = 10;   // time to come back: for a lost member's data, and for all after a restart
   double average_last = 0.1;  // last part of the run that is merged by plain average
   std::string wire = "bf16";  // how Δ travels (comm/wire.hpp)
+  double delta_limit = 10;    // multiple of the running median norm beyond which a delta is refused; 0: none
   std::int64_t longest_lease = 10000;  // blocks per request
 };
 
@@ -53,6 +55,8 @@ class CoordinatorHost {
   virtual void stop_name_server() = 0;
   // Appends to the journal and returns when it is on disk. Throws Error(io) otherwise: then nothing is committed.
   virtual void append_journal(const nlohmann::json& entry) = 0;
+  // A committed round with its timing and deltas, for logs and display; may be lost in a crash.
+  virtual void record_round(const nlohmann::json& round) = 0;
   virtual double clock_unix_s() const = 0;  // simulated time, for the journal and for display
 };
 
@@ -96,6 +100,7 @@ class Coordinator {
     std::optional<double> outside_since_s;  // an epoch is up without it
     CommittedModel model;
     std::map<std::string, bool> reach;
+    std::int64_t refused_deltas = 0;
     nlohmann::json progress;
   };
   enum class EpochState { naming, forming, up, syncing, exchanging, stopping };
@@ -105,13 +110,16 @@ class Coordinator {
     EpochState state = EpochState::naming;
     double since_s = 0;             // of the state
     std::set<std::string> awaited;  // members whose formed, synced, done or stopped is missing
+    double form_s = 0;              // that its formation took; 0 again after its first round
   };
   struct RoundInfo {
     std::int64_t id = 0;
     double began_s = 0;
     std::optional<double> finish_s;  // when Finish was sent
     std::map<std::string, Ready> ready;
-    std::map<std::string, std::string> hashes;  // of the candidates
+    std::map<std::string, std::int64_t> refused;  // deltas, by member
+    std::map<std::string, std::string> hashes;    // of the candidates
+    double go_s = 0, exchange_s = 0;              // when Go was sent; the longest exchange of a member
     Go go;
   };
 
@@ -128,6 +136,7 @@ class Coordinator {
   void on(double now_s, const std::string& name, const Stopped& message);
   void on(double now_s, const std::string& name, const MemberHeartbeat& message);
   void on(double now_s, const std::string& name, const Bye& message);
+  const std::string& data_of_run() const;
   void heard(double now_s, MemberInfo& info);
   bool may_lease(double now_s, const std::string& name) const;
   void serve_leases(double now_s);
@@ -167,6 +176,7 @@ class Coordinator {
   void order_exchange(double now_s, const std::vector<int>& working);
   void check_hashes(double now_s);
   void commit_round(double now_s);
+  void report_round(double now_s, const CommitEntry& entry);
   void resume_training(const Message& message);
 
   CoordinatorOptions options_;
@@ -175,6 +185,7 @@ class Coordinator {
   CoordinatorHost& host_;
   std::map<std::string, MemberInfo> members_;   // connected ones
   std::map<std::string, double> lost_since_s_;  // lost members that still hold blocks
+  std::string first_data_;                      // of the first site since this start
   Blame blame_;
   std::optional<EpochInfo> epoch_;
   RoundInfo round_;

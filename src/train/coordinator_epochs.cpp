@@ -219,6 +219,7 @@ void Coordinator::tick_epoch(double now_s) {
     case EpochState::forming:
       if (all_answered) {
         log_info("epoch {}: formed in {:.2f} s", epoch_->id, age_s);
+        epoch_->form_s = age_s;
         begin_round(now_s);
       } else if (age_s > options_.formation_deadline_s) {
         blame_formation(now_s);

@@ -7,6 +7,7 @@
 #include "core/log.hpp"
 #include "core/time.hpp"
 #include "train/coordinator.hpp"
+#include "train/delta_watch.hpp"
 
 namespace spillway {
 
@@ -72,6 +73,15 @@ void Coordinator::on(double now_s, const std::string& name, const Ready& message
     take_back(name, "its account of its work is wrong");
     return;
   }
+  // Without its work the member reports again, with no tokens, and the round goes on.
+  if (const auto reason =
+          delta_fault(message.delta, consumed.count(), history_.step_norms, options_.delta_limit)) {
+    ++info.refused_deltas;
+    ++round_.refused[name];
+    log_error("round {}: the delta of {} is refused: {}", round_.id, name, *reason);
+    take_back(name, "its delta is refused");
+    return;
+  }
   epoch_->awaited.erase(name);
   round_.ready[name] = message;
 }
@@ -133,6 +143,7 @@ void Coordinator::order_exchange(double now_s, const std::vector<int>& working) 
     go.merge = static_cast<double>(go.next.blocks) > averaged_from ? "average" : "nesterov";
     go.reset_velocity = history_.last_merge.empty() || history_.last_merge == "adopt";
   }
+  round_.go_s = now_s;
   enter(now_s, EpochState::exchanging, everybody());
   send_epoch(go);
 }
@@ -141,6 +152,7 @@ void Coordinator::on(double now_s, const std::string& name, const Done& message)
   heard(now_s, members_.at(name));
   if (!in_epoch(name) || epoch_->state != EpochState::exchanging || message.round != round_.id) return;
   round_.hashes[name] = message.hash;
+  round_.exchange_s = std::max(round_.exchange_s, message.seconds);
   answered(name, message.epoch, EpochState::exchanging);
 }
 
@@ -174,15 +186,15 @@ void Coordinator::commit_round(double now_s) {
   entry.model.hash = round_.hashes.begin()->second;
   entry.merge = round_.go.merge;
   entry.clock_unix_s = host_.clock_unix_s();
+  entry.data = data_of_run();
   for (const auto& [name, ready] : round_.ready)
-    if (ready.tokens > 0) entry.sites[name] = {ready.tokens, ready.consumed};
+    if (ready.tokens > 0) entry.sites[name] = {ready.tokens, ready.consumed, ready.delta.norm};
   // The point of no return: once it is on disk the round is committed, whatever dies next.
   host_.append_journal(to_json(entry));
   history_.commit(entry);
   blame_.forgive(epoch_->members);
   for (const auto& name : epoch_->members) members_.at(name).model = entry.model;
-  log_info("version {}: {} of {} steps, {} of {}", entry.model.version, entry.model.blocks,
-           history_.ledger.total(), entry.merge, fmt::join(epoch_->members, ", "));
+  report_round(now_s, entry);
   resume_training(Commit{entry.epoch, entry.round, entry.model});
   release_stale();
   if (complete())
@@ -193,6 +205,42 @@ void Coordinator::commit_round(double now_s) {
     stop_epoch(now_s);
   else
     begin_round(now_s);
+}
+
+// Times: train until Finish; wait for the members' last steps; form, for the first round of an epoch; exchange, the
+// longest of a member; apply, the rest until all had the result: deltas, outer step, the vault's disk.
+void Coordinator::report_round(double now_s, const CommitEntry& entry) {
+  const double train_s = *round_.finish_s - round_.began_s, wait_s = round_.go_s - *round_.finish_s;
+  const double apply_s = std::max(0.0, now_s - round_.go_s - round_.exchange_s);
+  const double form_s = std::exchange(epoch_->form_s, 0);
+  const DeltaSummary deltas = summarize_deltas(round_.ready);
+  log_info(
+      "version {}: {} of {} steps, {} of {}; train {:.1f} s, form {:.2f} s, wait {:.2f} s, exchange {:.2f} "
+      "s, "
+      "apply {:.2f} s; {}",
+      entry.model.version, entry.model.blocks, history_.ledger.total(), entry.merge,
+      fmt::join(epoch_->members, ", "), train_s, form_s, wait_s, round_.exchange_s, apply_s, deltas.text);
+  nlohmann::json sites = deltas.sites;
+  for (const auto& [name, work] : entry.sites) {
+    sites[name]["tokens"] = work.tokens;
+    const auto& progress = members_.at(name).progress;
+    if (progress.is_object() && progress.contains("loss_nats"))
+      sites[name]["loss_nats"] = progress["loss_nats"];
+  }
+  host_.record_round({{"clock_unix_s", entry.clock_unix_s},
+                      {"epoch", entry.epoch},
+                      {"round", entry.round},
+                      {"version", entry.model.version},
+                      {"blocks", entry.model.blocks},
+                      {"merge", entry.merge},
+                      {"train_s", train_s},
+                      {"form_s", form_s},
+                      {"wait_s", wait_s},
+                      {"exchange_s", round_.exchange_s},
+                      {"apply_s", apply_s},
+                      {"sites", sites},
+                      {"refused", round_.refused},
+                      {"cosines", deltas.cosines}});
 }
 
 }  // namespace spillway

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <csignal>
+#include <deque>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 
+#include "comm/http_server.hpp"
 #include "comm/hub_server.hpp"
 #include "comm/mpi.hpp"
 #include "comm/name_server.hpp"
@@ -12,6 +15,8 @@
 #include "core/log.hpp"
 #include "core/process.hpp"
 #include "core/stop.hpp"
+#include "report/hub_metrics.hpp"
+#include "report/hub_page.hpp"
 #include "train/coordinator.hpp"
 #include "train/journal.hpp"
 #include "train/setup.hpp"
@@ -23,11 +28,15 @@ constexpr double kPoll_s = 0.05;
 // After the end of the run: time for sites that are about to connect, and the longest wait for those connected.
 constexpr double kFarewell_s = 3, kLongestFarewell_s = 60;
 constexpr double kVaultPatience_s = 10;
+constexpr std::size_t kRoundsShown = 1000;
+constexpr int kRefresh_s = 5;  // of the status page
 constexpr double kFirstVaultPause_s = 0.5, kLongestVaultPause_s = 30;
 
 CoordinatorOptions coordinator_options(const Config& config, const RunSetup& setup) {
   CoordinatorOptions options;
   options.run = setup.digest;
+  options.data = setup.data_digest;
+  options.delta_limit = config.federation.delta_limit;
   options.tokens_per_step = config.train.tokens_per_step;
   options.round_length_s = config.federation.round_length_s;
   options.round_deadline_s = config.federation.round_deadline_s;
@@ -113,8 +122,12 @@ class HubProcess final : private HubHandler, private CoordinatorHost {
         clock_(clock_of_run(config, history_)),
         coordinator_(coordinator_options(config, setup_), history_, clock_, *this),
         server_(parse_endpoint("--bind", options.bind.empty() ? config.federation.hub : options.bind),
-                config.federation.lost_after_s, *this),
-        vault_(options.vault_command) {
+                config.federation.lost_after_s, *this, read_key(config.federation.key_file)),
+        vault_(options.vault_command),
+        rounds_file_(make_folder(config) / "rounds.jsonl") {
+    if (!config.federation.metrics.empty())
+      http_.emplace(parse_endpoint("federation.metrics", config.federation.metrics),
+                    [this](const std::string& path) { return page(path); });
     // Nothing has been said to anybody yet: the numbers of this start are its own from here.
     journal_.append(
         to_json(StartEntry{setup_.digest, config.train.steps, config.train.tokens_per_step, clock_}));
@@ -123,10 +136,12 @@ class HubProcess final : private HubHandler, private CoordinatorHost {
   ExitCode run() {
     log_info("hub on port {}: model version {}, {} of {} steps merged", server_.port(),
              coordinator_.committed().version, coordinator_.committed().blocks, config_.train.steps);
+    if (http_) log_info("metrics and status page on http://127.0.0.1:{}/", http_->port());
     std::optional<double> complete_since_s;
     while (stop_signal() == 0) {
       vault_.tend();
       server_.run_once(kPoll_s);
+      if (http_) http_->step();
       if (!coordinator_.complete()) continue;
       if (!complete_since_s) complete_since_s = monotonic_s();
       const double age_s = monotonic_s() - *complete_since_s;
@@ -166,6 +181,20 @@ class HubProcess final : private HubHandler, private CoordinatorHost {
   void stop_name_server() override { name_server_.reset(); }
   void append_journal(const nlohmann::json& entry) override { journal_.append(entry); }
   double clock_unix_s() const override { return clock_.now_unix_s(); }
+  void record_round(const nlohmann::json& round) override {
+    rounds_.push_back(round);
+    if (rounds_.size() > kRoundsShown) rounds_.pop_front();
+    std::ofstream(rounds_file_, std::ios::app) << round.dump() << "\n";
+  }
+
+  std::optional<HttpPage> page(const std::string& path) {
+    const nlohmann::json status = coordinator_.snapshot(monotonic_s());
+    if (path == "/") return HttpPage{"text/html; charset=utf-8", hub_page(status, rounds_), kRefresh_s};
+    if (path == "/metrics")
+      return HttpPage{"text/plain; version=0.0.4; charset=utf-8", hub_metrics(status, rounds_), 0};
+    if (path == "/status.json") return HttpPage{"application/json", status.dump(2) + "\n", 0};
+    return std::nullopt;
+  }
 
   void watch_name_server(double now_s) {
     if (!name_server_) return;
@@ -187,6 +216,9 @@ class HubProcess final : private HubHandler, private CoordinatorHost {
   Coordinator coordinator_;
   HubServer server_;
   VaultProcess vault_;
+  std::filesystem::path rounds_file_;
+  std::deque<nlohmann::json> rounds_;  // of this start, newest last
+  std::optional<HttpServer> http_;
   std::unique_ptr<NameServer> name_server_;
   bool name_server_reported_ = false;
 };

@@ -18,8 +18,10 @@ constexpr double kPoll_s = 0.02;
 constexpr double kAnnounce_s = 0.5;
 constexpr int kKeptCheckpoints = 3;
 
-MemberOptions member_options(const Config& config) {
+MemberOptions member_options(const Config& config, const ParameterLayout& layout) {
   MemberOptions options;
+  for (const Parameter& parameter : layout.parameters)
+    options.tensor_ends.push_back(parameter.offset + parameter.count);
   options.tokens_per_step = config.train.tokens_per_step;
   options.lease_steps = config.federation.lease_steps;
   options.round_steps = config.federation.round_steps;
@@ -67,9 +69,9 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
     MemberState member_state =
         state_.member ? std::move(*state_.member) : initial_member_state(engine_, setup.layout);
     state_.member.reset();
-    member_ = std::make_unique<Member>(MemberIdentity{config.site.name, "site", setup.digest},
-                                       member_options(config), std::move(member_state),
-                                       static_cast<MemberHost&>(*this));
+    member_ = std::make_unique<Member>(
+        MemberIdentity{config.site.name, "site", setup.digest, setup.data_digest},
+        member_options(config, setup.layout), std::move(member_state), static_cast<MemberHost&>(*this));
   }
   lineage_.site = config.site.name;
   lineage_.parent_digest = parent_digest;
@@ -275,7 +277,9 @@ void Leader::announce_progress() {
   nlohmann::json progress = {{"state", activity()},
                              {"step", global_step()},
                              {"tokens_per_s", tokens_per_s_},
-                             {"energy_kwh", context_.energy().energy_kwh()}};
+                             {"energy_kwh", context_.energy().energy_kwh()},
+                             {"emissions_g", context_.energy().emissions_g()},
+                             {"tokens", state_.record.tokens}};
   if (last_loss_) progress["loss_nats"] = *last_loss_;
   if (const auto left_s = context_.window_left_s()) progress["window_left_s"] = *left_s;
   if (const auto intensity = context_.intensity_g_per_kwh()) progress["intensity_g_per_kwh"] = *intensity;

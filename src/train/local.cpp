@@ -156,7 +156,9 @@ class SiteJob {
 class HubLink {
  public:
   HubLink(const LocalRun& run, const std::filesystem::path& log)
-      : observer_(parse_endpoint("federation.hub", run.config.federation.hub), "local"), log_(log) {
+      : observer_(parse_endpoint("federation.hub", run.config.federation.hub), "local",
+                  read_key(run.config.federation.key_file)),
+        log_(log) {
     ProcessOptions options;
     options.arguments = {own_executable(), "hub"};
     options.arguments.insert(options.arguments.end(), run.hub_arguments.begin(), run.hub_arguments.end());

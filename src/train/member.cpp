@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 #include "core/hash.hpp"
 #include "core/log.hpp"
+#include "optim/delta.hpp"
 #include "optim/outer.hpp"
 
 namespace spillway {
@@ -49,6 +50,7 @@ void Member::say_hello() {
   hello.member = identity_.name;
   hello.role = identity_.role;
   hello.run = identity_.run;
+  hello.data = identity_.data;
   hello.open = open_;
   hello.model = state_.model;
   hello.consumed = state_.consumed;
@@ -181,14 +183,7 @@ void Member::on(const Go& message) {
   if (message.merge == "adopt") {
     if (identity_.role != "vault") host_.read_parameters(host_.contribution());
   } else {
-    // Δ = base − local; the vault has not trained, its Δ is zero and so is its weight.
-    const auto delta = host_.contribution();
-    if (identity_.role == "vault") {
-      std::fill(delta.begin(), delta.end(), 0.0f);
-    } else {
-      host_.read_parameters(delta);
-      outer_delta(delta, state_.base, delta);
-    }
+    write_delta();
     if (message.wire == "int8") {
       const auto feedback = host_.mailbox_feedback();
       if (state_.feedback.empty())
@@ -198,6 +193,17 @@ void Member::on(const Go& message) {
     }
   }
   host_.send(Prepared{message.epoch, message.round});
+}
+
+// Δ = base − local; the vault has not trained, its Δ is zero and so is its weight.
+void Member::write_delta() {
+  const auto delta = host_.contribution();
+  if (identity_.role == "vault") {
+    std::fill(delta.begin(), delta.end(), 0.0f);
+  } else {
+    host_.read_parameters(delta);
+    outer_delta(delta, state_.base, delta);
+  }
 }
 
 void Member::on(const Exchanged& message) {
@@ -305,6 +311,12 @@ void Member::end_round() {
   ready.version = state_.model.version;
   ready.consumed = state_.consumed;
   ready.tokens = count_blocks(state_.consumed) * options_.tokens_per_step;
+  // The hub looks at the delta before it is merged. The mailbox is free: no exchange is under way in a round.
+  if (finish_asked_ && ready.tokens > 0) {
+    write_delta();
+    const DeltaStatistics delta = measure_delta(host_.contribution(), options_.tensor_ends);
+    ready.delta = {delta.finite, delta.norm, delta.tensor_norms, delta.sketch};
+  }
   host_.send(ready);
 }
 

@@ -19,6 +19,7 @@ struct MemberIdentity {
   std::string name;
   std::string role;  // "site" or "vault"
   std::string run;   // run_digest() of the configuration
+  std::string data;  // data_digest() of what it trains on; empty: nothing
 };
 
 struct MemberOptions {
@@ -26,6 +27,7 @@ struct MemberOptions {
   int lease_steps = 50;   // blocks leased at a time
   int round_steps = 200;  // most blocks trained on between two merges
   OuterSettings outer;
+  std::vector<std::int64_t> tensor_ends;  // of the tensors in the flat vector; empty: no norms per tensor
 };
 
 // The committed model a member holds, and its own work since. Part of a site's checkpoint.
@@ -106,6 +108,7 @@ class Member {
 
   void say_hello();
   void end_round();
+  void write_delta();
   void adopt_candidate(const std::string& how);
   void drop_local_work();
 

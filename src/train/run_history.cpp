@@ -1,6 +1,7 @@
 #include "train/run_history.hpp"
 
 #include "core/error.hpp"
+#include "train/delta_watch.hpp"
 
 namespace spillway {
 
@@ -18,7 +19,7 @@ nlohmann::json to_json(const StartEntry& entry) {
 nlohmann::json to_json(const CommitEntry& entry) {
   nlohmann::json sites = nlohmann::json::object();
   for (const auto& [site, work] : entry.sites)
-    sites[site] = {{"tokens", work.tokens}, {"blocks", work.blocks}};
+    sites[site] = {{"tokens", work.tokens}, {"blocks", work.blocks}, {"delta_norm", work.delta_norm}};
   return {{"type", "commit"},
           {"epoch", entry.epoch},
           {"round", entry.round},
@@ -27,7 +28,8 @@ nlohmann::json to_json(const CommitEntry& entry) {
           {"hash", entry.model.hash},
           {"merge", entry.merge},
           {"sites", sites},
-          {"clock_unix_s", entry.clock_unix_s}};
+          {"clock_unix_s", entry.clock_unix_s},
+          {"data", entry.data}};
 }
 
 std::string type_of_entry(const nlohmann::json& entry) {
@@ -58,8 +60,11 @@ CommitEntry commit_entry(const nlohmann::json& entry) {
     commit.model = {entry.at("version"), entry.at("blocks"), entry.at("hash")};
     commit.merge = entry.at("merge");
     commit.clock_unix_s = entry.at("clock_unix_s");
+    // Journals of before have neither norms nor data.
+    commit.data = entry.value("data", "");
     for (const auto& [site, work] : entry.at("sites").items())
-      commit.sites[site] = {work.at("tokens"), RangeSet(work.at("blocks").get<BlockRanges>()).ranges()};
+      commit.sites[site] = {work.at("tokens"), RangeSet(work.at("blocks").get<BlockRanges>()).ranges(),
+                            work.value("delta_norm", 0.0)};
     return commit;
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::bad_data, "journal entry {}: {}", entry.dump().substr(0, 200), error.what());
@@ -97,6 +102,10 @@ void RunHistory::commit(const CommitEntry& entry) {
   rounds.emplace(entry.epoch, entry.round);
   last_merge = entry.merge;
   ++(entry.merge == "adopt" ? rounds_solo : rounds_federated);
+  if (!entry.data.empty()) data = entry.data;
+  for (const auto& [site, work] : entry.sites)
+    if (work.delta_norm > 0) step_norms.push_back(step_norm(work.delta_norm, RangeSet(work.blocks).count()));
+  while (step_norms.size() > kNormsKept) step_norms.pop_front();
 }
 
 }  // namespace spillway

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -28,12 +29,14 @@ struct CommitEntry {
   struct Work {
     std::int64_t tokens = 0;
     BlockRanges blocks;
+    double delta_norm = 0;  // Euclidean norm of its Δ
   };
   std::int64_t epoch = 0, round = 0;
   CommittedModel model;
   std::string merge;                  // Go.merge
   std::map<std::string, Work> sites;  // those that had trained
   double clock_unix_s = 0;            // simulated
+  std::string data;                   // digest of the tokens all sites train on; empty: not known
 };
 
 nlohmann::json to_json(const StartEntry& entry);   // {"type": "start", …}
@@ -52,6 +55,8 @@ struct RunHistory {
   std::set<std::pair<std::int64_t, std::int64_t>> rounds;  // (epoch, round) of every commit
   std::string last_merge;                                  // empty before the first commit
   std::int64_t rounds_solo = 0, rounds_federated = 0;
+  std::string data;               // of the newest commit that has one
+  std::deque<double> step_norms;  // step_norm() of the newest merged deltas, at most kNormsKept, oldest first
 
   explicit RunHistory(std::int64_t steps) : ledger(steps) {}
   // Throws Error(bad_data) for an entry that contradicts those before it.

@@ -2,6 +2,7 @@
 
 #include "core/error.hpp"
 #include "core/time.hpp"
+#include "data/identity.hpp"
 #include "data/loader.hpp"
 #include "model/layout.hpp"
 #include "train/run_digest.hpp"
@@ -22,6 +23,7 @@ RunSetup make_setup(const Config& config) {
   setup.spec = make_spec(config.model, vocab_of_data(config));
   setup.layout = make_layout(setup.spec);
   setup.digest = run_digest(config, setup.spec);
+  if (!config.data.dir.empty()) setup.data_digest = data_digest(config.data.dir);
   return setup;
 }
 

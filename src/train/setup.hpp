@@ -13,7 +13,8 @@ namespace spillway {
 struct RunSetup {
   GptSpec spec;
   ParameterLayout layout;
-  std::string digest;  // run_digest()
+  std::string digest;       // run_digest()
+  std::string data_digest;  // data_digest() of data.dir; empty where that is not set
 };
 
 // The vocabulary comes from model.vocab, else from the data in data.dir. Throws Error(usage) or Error(bad_data).

@@ -25,7 +25,8 @@ class Vault final : private MemberHost {
         setup_(make_setup(config)),
         federation_(config.federation, "vault", setup_.layout.total),
         folder_(std::filesystem::path(config.run.dir) / "vault"),
-        member_({"vault", "vault", setup_.digest}, member_options(config), restore(), *this) {}
+        member_({"vault", "vault", setup_.digest, setup_.data_digest}, member_options(config), restore(),
+                *this) {}
 
   ExitCode run() {
     log_info("vault holds model version {}", member_.state().model.version);

@@ -1,6 +1,8 @@
 // The hub's decisions in scripted scenarios on a simulated network.
 #include "train/coordinator.hpp"
 
+#include <limits>
+
 #include "federation_simulation.hpp"
 #include "tests/catch.hpp"
 #include "tests/quiet.hpp"
@@ -287,4 +289,80 @@ TEST_CASE("a site that lacks the last version when the run completes fetches it 
   federation.require_complete();
   federation.require_until([&] { return federation.world.hub().everybody_gone(); });
   CHECK(federation["oregon"].version() == federation.world.version());
+}
+
+TEST_CASE("a delta that is not finite is refused, its data returns to the pool and its site goes on") {
+  const float value =
+      GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity());
+  const bool alone = GENERATE(false, true);
+  INFO(value << (alone ? ", one site" : ", two sites"));
+  Federation federation({"iowa", "oregon"}, 300);
+  federation["oregon"].start();
+  if (!alone) federation["iowa"].start();
+  federation.require_version(2);
+  federation["oregon"].poison_next_block(value);
+  federation.require_complete();
+  CHECK(federation.world.hub().snapshot(0).at("complete") == true);
+  std::int64_t refused = 0;
+  for (const auto& round : federation.world.rounds()) refused += round.at("refused").value("oregon", 0);
+  CHECK(refused == 1);
+}
+
+TEST_CASE("a delta far beyond the running median is refused, and only that one") {
+  Federation federation({"iowa", "oregon"}, 400);
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_version(4);  // two norms each
+  federation["oregon"].poison_next_block(1e6f);
+  federation.require_complete();
+  std::int64_t refused = 0;
+  for (const auto& round : federation.world.rounds()) {
+    refused += round.at("refused").value("oregon", 0);
+    CHECK(round.at("refused").count("iowa") == 0);
+  }
+  CHECK(refused == 1);
+}
+
+TEST_CASE("a site with other data is refused, with the digests of both") {
+  Federation federation({"iowa", "oregon"}, 100);
+  federation["iowa"].start();
+  federation.require_version(1);
+  federation["oregon"].set_data("other");
+  federation["oregon"].expect_refusal();
+  const bool restarted = GENERATE(false, true);
+  if (restarted) {  // the journal knows the data of the run
+    federation["iowa"].kill();
+    federation["vault"].set_data("");  // a vault without data.dir has no say
+    federation["vault"].kill();
+    federation.world.kill_hub();
+    federation.world.start_hub();
+    federation["vault"].start();
+  }
+  federation["oregon"].start();
+  federation.require_until([&] { return federation["oregon"].refused().has_value(); });
+  CHECK(federation["oregon"].refused()->exit_code == 65);
+  CHECK(
+      federation["oregon"].refused()->reason ==
+      "its data.dir holds other tokens (digest other) than the run's (data): copy the folder from a site of "
+      "this run");
+  federation["iowa"].start();
+  federation.require_complete();
+}
+
+TEST_CASE("every committed round is recorded with its timing, norms and cosines") {
+  Federation federation({"iowa", "oregon"}, 200);
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_complete();
+  const auto& rounds = federation.world.rounds();
+  REQUIRE(static_cast<std::int64_t>(rounds.size()) == federation.world.version());
+  bool together = false;
+  for (const auto& round : rounds) {
+    for (const char* key : {"train_s", "form_s", "wait_s", "exchange_s", "apply_s"})
+      CHECK(round.at(key).get<double>() >= 0);
+    CHECK(round.at("exchange_s").get<double>() > 0);
+    for (const auto& [site, work] : round.at("sites").items()) CHECK(work.at("norm").get<double>() > 0);
+    together = together || round.at("cosines").contains("iowa·oregon");
+  }
+  CHECK(together);
 }

@@ -70,7 +70,7 @@ void Node::start() {
   options.tokens_per_step = kTokensPerStep;
   options.lease_steps = 8;
   options.round_steps = 30;
-  member_ = std::make_unique<Member>(MemberIdentity{name_, role_, "run"}, options,
+  member_ = std::make_unique<Member>(MemberIdentity{name_, role_, "run", data_}, options,
                                      MemberState{disk_.model, disk_.base, disk_.velocity, disk_.consumed},
                                      static_cast<MemberHost&>(*this));
   if (candidate_)
@@ -225,7 +225,9 @@ void Node::from_hub(const Message& message) {
   } else if (std::holds_alternative<HubHeartbeat>(message)) {
     return;
   } else if (const auto* refuse = std::get_if<Refuse>(&message)) {
-    FAIL(name_ << " was refused: " << refuse->reason);
+    if (!refusal_expected_) FAIL(name_ << " was refused: " << refuse->reason);
+    refused_ = *refuse;
+    return kill();
   }
   deliver(message);
 }
@@ -236,7 +238,8 @@ void Node::deliver(const Message& message) { inbox_.push_back(message); }
 void Node::run_leader() {
   if (!running() || world_.now_s_ < paused_until_s_ || world_.now_s_ < training_until_s_) return;
   if (training_) {
-    local_[static_cast<std::size_t>(member_->next_block())] = 1;
+    local_[static_cast<std::size_t>(member_->next_block())] =
+        std::exchange(poison_, std::nullopt).value_or(1);
     member_->block_done();
     training_ = false;
     if (role_ == "site" && world_.pick(8) == 0) save();  // a checkpoint now and then

@@ -42,6 +42,11 @@ class Node final : private MemberHost {
   void pause(double seconds);  // SIGSTOP of the leader
   void cut(double seconds);    // the connection to the hub is gone for so long
   void lose_disk();
+  void poison_next_block(float value) { poison_ = value; }  // its training goes wrong, once
+  void set_data(const std::string& digest) { data_ = digest; }
+  // Why the hub has refused it; nothing where it has not. Without expect_refusal() that fails the test.
+  void expect_refusal() { refusal_expected_ = true; }
+  const std::optional<Refuse>& refused() const { return refused_; }
 
   bool running() const { return member_ != nullptr; }
   bool open() const { return open_; }
@@ -93,6 +98,10 @@ class Node final : private MemberHost {
   std::optional<Message> order_;                // Go or Sync
   double paused_until_s_ = 0, cut_until_s_ = 0, training_until_s_ = 0, leaving_since_s_ = 0;
   bool training_ = false, open_ = false;
+  std::optional<float> poison_;
+  std::string data_ = "data";
+  bool refusal_expected_ = false;
+  std::optional<Refuse> refused_;
 };
 
 class World final : private CoordinatorHost {
@@ -126,6 +135,7 @@ class World final : private CoordinatorHost {
   std::vector<std::string> epoch_members();
   const std::vector<nlohmann::json>& journal() const { return journal_; }
   std::vector<nlohmann::json> commits() const;
+  const std::vector<nlohmann::json>& rounds() const { return rounds_; }  // as recorded for display
   std::string describe();
   double now_s() const { return now_s_; }
   double uniform(double low, double high) { return std::uniform_real_distribution<>(low, high)(random_); }
@@ -160,6 +170,7 @@ class World final : private CoordinatorHost {
   void start_name_server(std::int64_t epoch) override;
   void stop_name_server() override {}
   void append_journal(const nlohmann::json& entry) override;
+  void record_round(const nlohmann::json& round) override { rounds_.push_back(round); }
   double clock_unix_s() const override { return now_s_; }
 
   void at(double at_s, std::function<void()> what);
@@ -186,7 +197,7 @@ class World final : private CoordinatorHost {
   std::map<std::string, std::uint64_t> hub_side_;  // member → connection, as the hub knows
   std::map<std::int64_t, Communicator> communicators_;
   std::set<std::pair<std::string, std::string>> blocked_;
-  std::vector<nlohmann::json> journal_;
+  std::vector<nlohmann::json> journal_, rounds_;
   std::unique_ptr<Coordinator> coordinator_;
   AtJournal at_journal_ = AtJournal::live;
   bool name_server_dies_ = false;

@@ -211,7 +211,7 @@ TEST_CASE("after a bye the name is free while the old connection lingers") {
 
 TEST_CASE("observers get the status and are no members") {
   Rig rig;
-  Observer observer({"127.0.0.1", rig.server.port()}, "status");
+  Observer observer({"127.0.0.1", rig.server.port()}, "status", nullptr);
   REQUIRE(rig.serve_until([&] {
     observer.read();
     return !observer.status().is_null();
