@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -43,22 +45,44 @@ CheckpointFolder::CheckpointFolder(std::filesystem::path folder) : folder_(std::
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
   if (error) fail(ExitCode::io, "{}: cannot be created: {}", folder_.string(), error.message());
-  const std::string lock_file = (folder_ / ".lock").string();
-  lock_ = open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) fail(ExitCode::io, "{}: cannot be opened: {}", lock_file, std::strerror(errno));
-  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    close(lock_);
-    fail(ExitCode::io, "{}: another run writes its checkpoints here; wait for it, or choose another run.dir",
-         folder_.string());
-  }
+  lock();
   // What a killed run left half-written.
   for (const auto& entry : std::filesystem::directory_iterator(folder_, error))
     if (entry.path().extension() == ".tmp") std::filesystem::remove(entry.path(), error);
 }
 
-CheckpointFolder::~CheckpointFolder() { close(lock_); }
+void CheckpointFolder::lock() {
+  const std::string lock_file = (folder_ / ".lock").string();
+  lock_ = open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_ < 0) fail(ExitCode::io, "{}: cannot be opened: {}", lock_file, std::strerror(errno));
+  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    close(lock_);
+    lock_ = -1;
+    fail(ExitCode::io, "{}: another run writes its checkpoints here; wait for it, or choose another run.dir",
+         folder_.string());
+  }
+}
 
-std::filesystem::path CheckpointFolder::next_file() const {
+// A folder that was removed took the lock with it.
+void CheckpointFolder::hold_lock() {
+  struct stat held = {}, named = {};
+  if (lock_ >= 0 && fstat(lock_, &held) == 0 && stat((folder_ / ".lock").c_str(), &named) == 0 &&
+      held.st_ino == named.st_ino && held.st_dev == named.st_dev)
+    return;
+  if (lock_ >= 0) close(lock_);
+  lock_ = -1;
+  std::error_code error;
+  if (!std::filesystem::is_directory(folder_, error))
+    fail(ExitCode::io, "{}: this folder was removed under the run: make it again", folder_.string());
+  lock();
+}
+
+CheckpointFolder::~CheckpointFolder() {
+  if (lock_ >= 0) close(lock_);
+}
+
+std::filesystem::path CheckpointFolder::next_file() {
+  hold_lock();
   const auto files = list_checkpoints(folder_);
   return folder_ / fmt::format("checkpoint_{:08}.h5", files.empty() ? 1 : number_of(files.front()) + 1);
 }
@@ -91,6 +115,18 @@ std::optional<CheckpointReader> CheckpointFolder::newest_valid() const {
   fail(ExitCode::bad_data,
        "{}: none of its {} checkpoints is valid; start anew with another run.dir, or restore one",
        folder_.string(), files.size());
+}
+
+void require_free_space(const std::filesystem::path& file, std::int64_t needed_bytes) {
+  const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+  struct statvfs disk = {};
+  if (statvfs(folder.c_str(), &disk) != 0)
+    fail(ExitCode::io, "{}: {}", folder.string(), std::strerror(errno));
+  const double free_bytes = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
+  if (free_bytes < static_cast<double>(needed_bytes))
+    fail(ExitCode::io,
+         "{}: needs {:.1f} MiB, but its disk has {:.1f} MiB free: free some, or choose another run.dir",
+         file.string(), static_cast<double>(needed_bytes) / (1 << 20), free_bytes / (1 << 20));
 }
 
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder) {

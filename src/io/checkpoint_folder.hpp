@@ -18,8 +18,9 @@ class CheckpointFolder {
   CheckpointFolder& operator=(const CheckpointFolder&) = delete;
   ~CheckpointFolder();
 
-  // checkpoint_00000123.h5 for the 123rd checkpoint of this folder.
-  std::filesystem::path next_file() const;
+  // checkpoint_00000123.h5 for the 123rd checkpoint of this folder. Throws Error(io) where the folder was removed; where
+  // it was made anew it is locked again.
+  std::filesystem::path next_file();
   // Points `latest` at a file that is complete and removes all but the newest `keep` ones.
   void completed(const std::filesystem::path& file, int keep);
 
@@ -28,9 +29,16 @@ class CheckpointFolder {
   std::optional<CheckpointReader> newest_valid() const;
 
  private:
+  void lock();
+  void hold_lock();
+
   std::filesystem::path folder_;
   int lock_ = -1;
 };
+
+// Throws Error(io) where the disk of this file's folder has fewer bytes free: a run learns of a full disk while all that
+// it has is still whole.
+void require_free_space(const std::filesystem::path& file, std::int64_t needed_bytes);
 
 // The checkpoints of a folder by name, newest first, without looking inside. None where there is no such folder.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);

@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,6 +7,7 @@
 
 #include "core/hash.hpp"
 #include "io/checkpoint.hpp"
+#include "io/checkpoint_folder.hpp"
 #include "io/digest.hpp"
 #include "io/hdf5.hpp"
 #include "io/seal.hpp"
@@ -70,20 +70,6 @@ Handle open_group(const std::string& file, hid_t root, const std::string& path) 
           H5Gclose};
 }
 
-// Before the first byte is written: a run learns of a full disk while all that it has is still whole.
-void require_free_space(const std::filesystem::path& file, std::int64_t needed_bytes) {
-  if (needed_bytes == 0) return;
-  const auto folder = file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
-  struct statvfs disk = {};
-  if (statvfs(folder.c_str(), &disk) != 0)
-    fail(ExitCode::io, "{}: {}", folder.string(), std::strerror(errno));
-  const double free_bytes = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
-  if (free_bytes < static_cast<double>(needed_bytes))
-    fail(ExitCode::io,
-         "{}: needs {:.1f} MiB, but its disk has {:.1f} MiB free: free some, or choose another run.dir",
-         file.string(), static_cast<double>(needed_bytes) / (1 << 20), free_bytes / (1 << 20));
-}
-
 // What the seal and the digest need to know of a dataset.
 struct Written {
   std::string checksum;
@@ -140,7 +126,7 @@ CheckpointWriter::CheckpointWriter(std::filesystem::path file, std::int64_t need
     : state_(std::make_unique<State>()) {
   hdf5::silence_error_stack();
   state_->file = std::move(file);
-  require_free_space(state_->file, needed_bytes);
+  if (needed_bytes > 0) require_free_space(state_->file, needed_bytes);
   state_->temporary = state_->file.string() + ".tmp";
   const std::string name = state_->file.string();
   const Handle access = hdf5::file_access();

@@ -73,6 +73,8 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
         MemberIdentity{config.site.name, "site", setup.digest, setup.data_digest},
         member_options(config, setup.layout), std::move(member_state), static_cast<MemberHost&>(*this));
   }
+  require_free_space(folder_.next_file(), training_state_bytes(setup.layout, member_ != nullptr, 0));
+  if (!parent_digest.empty()) last_good_ = "the one this job resumed from";
   lineage_.site = config.site.name;
   lineage_.parent_digest = parent_digest;
   if (!member_) lineage_.started_unix_s = context_.now_unix_s();
@@ -169,10 +171,6 @@ bool Leader::validation_due(std::int64_t step) const {
 
 Decision Leader::validation(std::int64_t step) const { return {Decision::Action::validate, 0, 0, step}; }
 
-bool Leader::checkpoint_due() const {
-  return config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s;
-}
-
 Decision Leader::checkpoint(const std::string& reason) {
   save_reason_ = reason;
   return {Decision::Action::checkpoint};
@@ -230,36 +228,71 @@ void Leader::validated(const Decision& decision, double loss_nats) {
            bytes_per_token ? fmt::format(", {:.4f} bits per byte", bits_per_byte) : "");
 }
 
-void Leader::save(std::vector<HostTensor> optimizer) {
-  const double start_s = monotonic_s();
-  const Phase after = stopping_ ? Phase::drain : Phase::solo;
-  context_.enter(Phase::checkpoint);
-  state_.parameters.resize(static_cast<std::size_t>(setup_.layout.total));
-  engine_.read_parameters(state_.parameters);
-  state_.optimizer = std::move(optimizer);
-  state_.optimizer_updates = engine_.optimizer_updates();
-  if (member_) state_.member = member_->state();
-  state_.energy = context_.energy();
-  state_.energy_source = context_.energy_source();
-  // This job's row is appended for the file; the next save writes it anew.
+bool Leader::checkpoint_due() {
+  if (writer_.busy()) {
+    if (const auto result = writer_.poll()) finish_save(*result);
+  }
+  return config_.train.checkpoint_every_s > 0 && !writer_.busy() &&
+         monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s;
+}
+
+void Leader::copy_state(std::vector<HostTensor> optimizer) {
+  TrainingState& to = snapshot_;
+  to.parameters.resize(static_cast<std::size_t>(setup_.layout.total));
+  engine_.read_parameters(to.parameters);
+  to.optimizer = std::move(optimizer);
+  to.optimizer_updates = engine_.optimizer_updates();
+  to.next_block = state_.next_block;
+  if (member_) to.member = member_->state();
+  to.energy = context_.energy();
+  to.energy_source = context_.energy_source();
+  to.record = state_.record;
+  // This job's row so far; the next checkpoint has it anew.
   LineageRow row = lineage_;
-  row.started_unix_s = lineage_.started_unix_s;
   row.ended_unix_s = context_.now_unix_s();
   row.last_step = global_step();
   row.tokens = state_.record.tokens - lineage_.tokens;
-  row.energy_kwh = state_.energy.energy_kwh() - lineage_.energy_kwh;
-  row.emissions_g = state_.energy.emissions_g() - lineage_.emissions_g;
-  state_.record.lineage.push_back(row);
-  const auto file = folder_.next_file();
-  const std::string digest = write_training_state(file, state_, config_, setup_);
-  state_.record.lineage.pop_back();
-  folder_.completed(file, kKeptCheckpoints);
-  state_.optimizer.clear();
-  state_.member.reset();
+  row.energy_kwh = to.energy.energy_kwh() - lineage_.energy_kwh;
+  row.emissions_g = to.energy.emissions_g() - lineage_.emissions_g;
+  to.record.lineage.push_back(row);
+}
+
+void Leader::save(std::vector<HostTensor> optimizer) {
+  if (writer_.busy()) finish_save(writer_.wait());
+  const Phase after = stopping_ ? Phase::drain : Phase::solo;
+  context_.enter(Phase::checkpoint);
+  const double start_s = monotonic_s();
+  copy_state(std::move(optimizer));
   saved_s_ = monotonic_s();
+  save_ = {{}, save_reason_, saved_s_ - start_s};
+  writer_.start([this] {
+    save_.file = folder_.next_file();
+    const std::string digest = write_training_state(save_.file, snapshot_, config_, setup_);
+    folder_.completed(save_.file, kKeptCheckpoints);
+    return digest;
+  });
+  const bool last = exit_code_.has_value();
+  if (last) {
+    const BackgroundWriter::Result result = writer_.wait();
+    if (!result.error.empty())
+      fail(ExitCode::io, "the checkpoint at step {} was not written, the work since {} is lost: {}",
+           global_step(), last_good_.empty() ? "the start" : last_good_, result.error);
+    finish_save(result);
+  }
   context_.enter(after);
-  log_info("checkpoint {} ({}), digest {}, {:.2f} s", file.string(), save_reason_, digest.substr(0, 12),
-           saved_s_ - start_s);
+}
+
+void Leader::finish_save(const BackgroundWriter::Result& result) {
+  if (!result.error.empty()) {
+    log_warning(
+        "CHECKPOINT NOT WRITTEN ({}): {}; training goes on, the last good one is {}; the next try is in {}",
+        save_.reason, result.error, last_good_.empty() ? "none" : last_good_,
+        format_duration(config_.train.checkpoint_every_s));
+    return;
+  }
+  last_good_ = save_.file.string();
+  log_info("checkpoint {} ({}), digest {}, training waited {:.3f} s, written in {:.2f} s", last_good_,
+           save_.reason, result.digest.substr(0, 12), save_.copied_s, result.seconds);
 }
 
 const char* Leader::activity() const {

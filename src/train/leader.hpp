@@ -13,6 +13,7 @@
 #include "core/layout.hpp"
 #include "data/loader.hpp"
 #include "io/checkpoint_folder.hpp"
+#include "train/background_writer.hpp"
 #include "train/engine.hpp"
 #include "train/member.hpp"
 #include "train/setup.hpp"
@@ -47,7 +48,8 @@ class Leader final : private MemberHost {
   Decision decide();
   void trained(const Decision& decision, const StepOutcome& outcome, double seconds);
   void validated(const Decision& decision, double loss_nats);
-  // Writes the checkpoint that a decision was about.
+  // Starts to write the checkpoint that a decision was about. The job's last one is on disk on return; Error(io) where
+  // it cannot be written.
   void save(std::vector<HostTensor> optimizer);
   // The parameters that a load_parameters decision is about.
   std::span<const float> parameters() const { return state_of_member().base; }
@@ -55,7 +57,7 @@ class Leader final : private MemberHost {
  private:
   std::optional<Decision> next_alone();
   std::optional<Decision> next_federated();
-  bool checkpoint_due() const;
+  bool checkpoint_due();
   Decision checkpoint(const std::string& reason);
   Decision finish(ExitCode code);
   Decision exit_loop();
@@ -65,6 +67,8 @@ class Leader final : private MemberHost {
   void leave(const std::string& reason);
   void pump();
   void announce_progress();
+  void copy_state(std::vector<HostTensor> optimizer);
+  void finish_save(const BackgroundWriter::Result& result);
   const MemberState& state_of_member() const { return member_->state(); }
   std::int64_t global_step() const;
   const char* activity() const;
@@ -85,7 +89,7 @@ class Leader final : private MemberHost {
   Engine& engine_;
   Federation* federation_;
   CheckpointFolder& folder_;
-  TrainingState state_;  // parameters and optimizer are filled in when a checkpoint is written
+  TrainingState state_;  // without parameters, optimizer and member: those are the engine's and member_'s
   SiteContext context_;
   std::unique_ptr<Member> member_;
   LineageRow lineage_;               // of this job
@@ -100,6 +104,14 @@ class Leader final : private MemberHost {
   std::int64_t steps_here_ = 0;  // of this process
   std::int64_t validated_step_ = -1;
   double started_s_, saved_s_, announced_s_ = 0;  // monotonic
+  TrainingState snapshot_;                        // what the writer reads; its memory is used again
+  struct {
+    std::filesystem::path file;
+    std::string reason;
+    double copied_s = 0;     // how long training waited for the copy
+  } save_;                   // the one in progress
+  std::string last_good_;    // checkpoint
+  BackgroundWriter writer_;  // last: its thread ends before what it reads
 };
 
 }  // namespace spillway

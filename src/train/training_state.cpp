@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "train/optimizer_tensors.hpp"
 
 namespace spillway {
 namespace {
@@ -190,14 +191,23 @@ std::int64_t needed_bytes(std::int64_t floats, std::int64_t history_rows) {
 
 }  // namespace
 
+std::int64_t training_state_bytes(const ParameterLayout& layout, bool federated, std::int64_t history_rows) {
+  std::int64_t floats = layout.total * (federated ? 3 : 1);
+  for (const TensorName& tensor : optimizer_tensors(layout)) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : tensor.shape) count *= extent;
+    floats += count;
+  }
+  return needed_bytes(floats, history_rows);
+}
+
 std::string write_training_state(const std::filesystem::path& file, const TrainingState& state,
                                  const Config& config, const RunSetup& setup) {
   const ParameterLayout& layout = setup.layout;
-  std::int64_t floats = layout.total * (state.member ? 3 : 1);
-  for (const HostTensor& tensor : state.optimizer) floats += static_cast<std::int64_t>(tensor.values.size());
-  CheckpointWriter writer(file,
-                          needed_bytes(floats, static_cast<std::int64_t>(state.record.steps.size() +
-                                                                         state.record.validations.size())));
+  const TrainingRecord& record = state.record;
+  CheckpointWriter writer(
+      file, training_state_bytes(layout, state.member.has_value(),
+                                 static_cast<std::int64_t>(record.steps.size() + record.validations.size())));
   write_common(writer, "training", config, setup);
   write_flat(writer, "/model/", layout, state.parameters);
   for (const HostTensor& tensor : state.optimizer)
@@ -206,7 +216,6 @@ std::string write_training_state(const std::filesystem::path& file, const Traini
   if (state.member) write_member(writer, *state.member, layout);
   const std::int64_t step =
       state.member ? state.member->model.blocks + count_blocks(state.member->consumed) : state.next_block;
-  const TrainingRecord& record = state.record;
   writer.attributes("/progress", {{"step", step},
                                   {"next_block", state.next_block},
                                   {"tokens", record.tokens},

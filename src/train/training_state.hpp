@@ -28,6 +28,9 @@ struct TrainingState {
   std::string energy_source;  // of the last meter: "modelled", "rapl"
 };
 
+// Bytes of such a file: its tensors, its histories of so many rows, and a MiB for HDF5's own tables.
+std::int64_t training_state_bytes(const ParameterLayout& layout, bool federated, std::int64_t history_rows);
+
 // Returns the file's digest. Throws Error(io), before anything is written where the disk has too little space.
 std::string write_training_state(const std::filesystem::path& file, const TrainingState& state,
                                  const Config& config, const RunSetup& setup);

@@ -100,8 +100,11 @@ TEST_CASE("a folder that cannot be written is an error with its name") {
   {
     CheckpointFolder folder(temporary.path() / "gone");
     std::filesystem::remove_all(temporary.path() / "gone");
-    REQUIRE_THROWS_WITH(save(folder, 1),
-                        (temporary.path() / "gone").string() + ": No such file or directory");
+    REQUIRE_THROWS_WITH(save(folder, 1), (temporary.path() / "gone").string() +
+                                             ": this folder was removed under the run: make it again");
+    std::filesystem::create_directory(temporary.path() / "gone");
+    CHECK_NOTHROW(save(folder, 1));
+    CHECK_THROWS_AS(CheckpointFolder(temporary.path() / "gone"), Error);
   }
   if (geteuid() == 0) {
     WARN("root may write everywhere: the check of permissions is skipped");
