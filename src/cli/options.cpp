@@ -119,9 +119,25 @@ Key micro_batch_key() {
           }};
 }
 
-const std::vector<Key>& keys() {
+// The keys of a signal that is read beside the gate's.
+void add_signal_keys(const std::string& section, SignalConfig Config::*signal, const std::string& help,
+                     std::vector<Key>* table) {
+  const auto add = [&](const char* name, std::string SignalConfig::*member, const std::string& text) {
+    Key added = key("", signal, member, "");
+    added.name = section + "." + name;
+    added.help = text;
+    table->push_back(std::move(added));
+  };
+  add("file", &SignalConfig::file, help);
+  add("region", &SignalConfig::region, "its region");
+  add("column", &SignalConfig::column, "its column");
+  add("unit", &SignalConfig::unit, "its unit");
+  add("timezone", &SignalConfig::timezone, "zone of its stamps");
+}
+
+std::vector<Key> make_keys() {
   using C = Config;
-  static const std::vector<Key> table = {
+  std::vector<Key> table = {
       key("model.depth", &C::model, &ModelConfig::depth,
           "layers; width and heads follow (nanochat's dN presets)"),
       key("model.layers", &C::model, &ModelConfig::layers, "layers, instead of depth"),
@@ -170,6 +186,9 @@ const std::vector<Key>& keys() {
       key("site.train-power", &C::site, &SiteConfig::train_power_w, "declared power while training, W"),
       key("site.idle-power", &C::site, &SiteConfig::idle_power_w, "declared power while waiting, W"),
       key("site.pue", &C::site, &SiteConfig::pue, "power usage effectiveness of the site"),
+      key("site.nodes", &C::site, &SiteConfig::nodes, "nodes that the declared powers are of"),
+      key("site.min-nodes", &C::site, &SiteConfig::min_nodes,
+          "a window needs excess power for so many nodes"),
       key("signal.file", &C::signal, &SignalConfig::file, "file with the grid signal"),
       key("signal.region", &C::signal, &SignalConfig::region, "region (column) of the signal"),
       key("signal.format", &C::signal, &SignalConfig::format,
@@ -186,21 +205,40 @@ const std::vector<Key>& keys() {
       key("signal.ambiguous", &C::signal, &SignalConfig::ambiguous,
           "an hour that the clock shows twice and the file has once: first or second"),
       key("signal.date-order", &C::signal, &SignalConfig::date_order, "dmy or mdy; auto: from the dates"),
+      key("signal.provider", &C::signal, &SignalConfig::provider,
+          "live: file, watttime, electricity-maps, uk-carbon-intensity or http"),
+      key("signal.url", &C::signal, &SignalConfig::url,
+          "http: what to get; else another host of the provider's API"),
+      key("signal.type", &C::signal, &SignalConfig::type, "watttime: co2_moer, co2_aoer or health_damage"),
+      key("signal.pointer", &C::signal, &SignalConfig::pointer,
+          "http: JSON pointer to the value, e.g. /data/0/value"),
+      key("signal.time-pointer", &C::signal, &SignalConfig::time_pointer,
+          "http: JSON pointer to the value's instant; default: when it came"),
+      key("signal.key-file", &C::signal, &SignalConfig::key_file,
+          "file with the API's key; watttime: USER:PASSWORD"),
+      key("signal.key-env", &C::signal, &SignalConfig::key_env, "environment variable with the same"),
+      key("signal.key-header", &C::signal, &SignalConfig::key_header,
+          "http: header that the key is appended to"),
+      key("signal.ca-file", &C::signal, &SignalConfig::ca_file,
+          "certificates to trust instead of the system's"),
+      duration_key("signal.poll", &C::signal, &SignalConfig::poll_s, "live: time between two questions"),
+      duration_key("signal.hold", &C::signal, &SignalConfig::hold_s,
+                   "live: a value counts this long after its interval, then the site is closed"),
       key("gate.open-below", &C::gate, &GateConfig::open_below,
           "a window opens where the signal is below this"),
       key("gate.close-above", &C::gate, &GateConfig::close_above,
           "and closes above this; default: open-below"),
       key("gate.percentile", &C::gate, &GateConfig::percentile,
           "open-below as this percentile of the signal"),
+      key("gate.open-above", &C::gate, &GateConfig::open_above,
+          "instead of open-below: a window opens where the signal is above this"),
+      key("gate.close-below", &C::gate, &GateConfig::close_below,
+          "and closes below this; default: open-above"),
+      key("gate.average-below", &C::gate, &GateConfig::average_below,
+          "windows need the signal of [average] below this, too"),
       duration_key("gate.min-length", &C::gate, &GateConfig::min_length_s, "shorter windows are left out"),
       duration_key("gate.grace", &C::gate, &GateConfig::grace_s,
                    "stay open this long after the signal closes"),
-      key("emissions.file", &C::emissions, &SignalConfig::file,
-          "signal to account emissions with; default: the gate's"),
-      key("emissions.region", &C::emissions, &SignalConfig::region, "its region"),
-      key("emissions.column", &C::emissions, &SignalConfig::column, "its column"),
-      key("emissions.unit", &C::emissions, &SignalConfig::unit, "its unit"),
-      key("emissions.timezone", &C::emissions, &SignalConfig::timezone, "zone of its stamps"),
       key("simulate.tokens", &C::simulate, &SimulateConfig::tokens, "tokens to train, e.g. 12.3e9"),
       key("simulate.tokens-per-s", &C::simulate, &SimulateConfig::tokens_per_s, "speed of one site"),
       duration_key("simulate.start-delay", &C::simulate, &SimulateConfig::start_delay_s,
@@ -263,6 +301,16 @@ const std::vector<Key>& keys() {
       duration_key("local.start-lead", &C::local, &LocalConfig::start_lead_s,
                    "real time before a window's opening at which a site's job is started"),
   };
+  add_signal_keys("emissions", &C::emissions, "signal to account emissions with; default: the gate's",
+                  &table);
+  add_signal_keys("average", &C::average, "average intensity, beside the marginal one", &table);
+  add_signal_keys("excess", &C::excess, "power that the site may use at most", &table);
+  add_signal_keys("forecast", &C::forecast, "plan: forecast of the gate's signal, from its start on", &table);
+  return table;
+}
+
+const std::vector<Key>& keys() {
+  static const std::vector<Key> table = make_keys();
   return table;
 }
 

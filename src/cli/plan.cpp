@@ -89,7 +89,7 @@ Plan make_plan(Scenario& scenario, Policy policy, int draws, std::uint64_t seed)
   std::vector<Signal> whole;
   for (std::size_t i = 0; i < scenario.sites().size(); ++i) {
     plan.names.push_back(scenario.sites()[i].model.name);
-    whole.push_back(scenario.sites()[i].signal);
+    whole.push_back(scenario.sites()[i].signals.gate);
     plan.forecasts.push_back(signal_from(whole.back(), scenario.run().start_unix_s));
     scenario.set_forecast(i, plan.forecasts.back());
     scenario.set_signal(i, plan.forecasts.back());
@@ -115,21 +115,28 @@ int run_plan(const Arguments& arguments) {
   spec.usage = "spillway plan --config FILE.ini [--from INSTANT] [options]";
   std::string format, policy_text, html_file, timeline_file;
   int draws = 0;
+  std::string horizon_text;
   spec.options.add_options()("format", po::value(&format)->default_value("text"), "text, csv or json")(
       "policy", po::value(&policy_text)->default_value("forecast"),
       "reactive, hysteresis, forecast (windows that last gate.min-length) or oracle (no costs: a bound)")(
+      "horizon", po::value(&horizon_text)->default_value("0s"),
+      "length of the plan; signals that end before go on as their last day did; 0s: until they end")(
       "draws", po::value(&draws)->default_value(200), "futures drawn for p10, p50 and p90; 0: none")(
       "html", po::value(&html_file)->default_value(""), "page to write, with timeline and forecasts")(
       "timeline", po::value(&timeline_file)->default_value(""), "SVG file with the windows of all sites");
   spec.aliases = {{"signal", "signal.file"}, {"from", "clock.start"}, {"tokens", "simulate.tokens"}};
-  spec.sections = {"signal", "emissions", "gate", "site", "simulate", "local"};
+  spec.sections = {"signal", "forecast", "emissions", "average", "excess",
+                   "gate",   "site",     "simulate",  "local"};
   const auto config = parse(spec, arguments);
   if (!config) return 0;
   if (format != "text" && format != "csv" && format != "json")
     fail(ExitCode::usage, "--format {}: must be text, csv or json", format);
   if (draws < 0 || draws > 100000) fail(ExitCode::usage, "--draws {}: must be from 0 to 100000", draws);
   const Policy policy = parse_policy(policy_text);
-  Scenario scenario(spec, arguments, *config, false);
+  const auto horizon_s = parse_duration(horizon_text);
+  if (!horizon_s || *horizon_s < 0)
+    fail(ExitCode::usage, "--horizon {}: expected a duration such as 36h or 2d", horizon_text);
+  Scenario scenario(spec, arguments, *config, false, *horizon_s);
   const Plan plan = make_plan(scenario, policy, draws, config->simulate.seed);
   std::cout << (format == "csv"    ? plan_csv(plan)
                 : format == "json" ? plan_json(scenario, plan)

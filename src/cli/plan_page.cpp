@@ -75,8 +75,9 @@ LineChart forecast_chart(const Scenario& scenario, const Plan& plan, std::size_t
   for (std::size_t i = 0; i < signal.values.size() && signal.times_unix_s[i] < chart.x.high; ++i)
     curve.points.push_back({signal.times_unix_s[i], signal.values[i]});
   chart.curves.push_back(std::move(curve));
+  const GateThresholds& gate = site.signals.thresholds;
   chart.levels.push_back(
-      {site.thresholds.open_below, fmt::format("opens below {:g}", site.thresholds.open_below)});
+      {gate.open_below, fmt::format("opens {} {:g}", gate.above ? "above" : "below", gate.open_below)});
   for (const Window& window : plan.windows[index])
     chart.windows.push_back(
         {window.open_unix_s, window.close_unix_s, span_text(window.open_unix_s, window.close_unix_s)});

@@ -27,11 +27,11 @@ Json site_json(const Scenario& scenario, const Plan& plan, std::size_t index) {
     windows.push_back(std::move(window));
   }
   return {{"name", plan.names[index]},
-          {"region", site.signal.region},
-          {"unit", site.signal.unit},
-          {"open_below", site.thresholds.open_below},
-          {"close_above", site.thresholds.close_above},
+          {"region", site.signals.gate.region},
+          {"unit", site.signals.gate.unit},
+          {"gate", thresholds_json(site.signals.thresholds)},
           {"grace_s", site.model.grace_s},
+          {"nodes", site.config.site.nodes},
           {"windows", windows},
           {"tokens", outcome.tokens},
           {"starts", outcome.starts},
@@ -116,6 +116,7 @@ std::string plan_json(const Scenario& scenario, const Plan& plan) {
       {"tokens", expected.tokens},
       {"energy_kwh", expected.energy_kwh()},
       {"emissions_kg", kg_json(expected.unknown_kwh(), expected.emissions_g())},
+      {"average_emissions_kg", expected.average_g() ? Json(*expected.average_g() / 1000) : Json()},
       {"solo_h", expected.solo_s / 3600},
       {"federated_h", expected.federated_s / 3600},
       {"paused_h", expected.paused_s / 3600},
@@ -148,6 +149,8 @@ std::string plan_text(const Scenario& scenario, const Plan& plan) {
       finish, expected.tokens, expected.solo_s / 3600, expected.federated_s / 3600, expected.paused_s / 3600,
       expected.energy_kwh(),
       expected.unknown_kwh() > 0 ? "unknown" : fmt::format("{:.3f} kg", expected.emissions_g() / 1000));
+  if (const auto grams = expected.average_g())
+    text += fmt::format("           {:.3f} kg by the average intensity\n", *grams / 1000);
   return text + (plan.spread ? spread_lines(*plan.spread)
                              : "\nno p10, p50, p90: they need two days of signal before the start, to learn "
                                "errors from (and --draws above 0)\n");

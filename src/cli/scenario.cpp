@@ -7,6 +7,7 @@
 
 #include "core/error.hpp"
 #include "core/time.hpp"
+#include "energy/plan.hpp"
 
 namespace spillway::cli {
 namespace {
@@ -41,13 +42,16 @@ std::vector<SiteModel> models(const std::deque<ScenarioSite>& sites) {
 
 // When the gate's signal is open, whatever the policy makes of it.
 std::vector<Window> open_times(const ScenarioSite& site) {
-  return find_windows(site.signal, {site.thresholds.open_below, site.thresholds.close_above, 0}, 0);
+  GateThresholds plain = site.signals.thresholds;
+  plain.grace_s = 0;
+  return allowed(site.signals, find_windows(site.signals.gate, plain, 0));
 }
 
 }  // namespace
 
-Scenario::Scenario(CommandSpec& spec, const Arguments& arguments, const Config& config, bool with_forecasts)
-    : seed_(config.simulate.seed) {
+Scenario::Scenario(CommandSpec& spec, const Arguments& arguments, const Config& config, bool with_forecasts,
+                   std::optional<double> plan_horizon_s)
+    : seed_(config.simulate.seed), plan_horizon_s_(plan_horizon_s) {
   if (!(config.simulate.tokens > 0))
     fail(ExitCode::usage, "simulate.tokens = {}: must be more than 0", config.simulate.tokens);
   if (!(config.simulate.round_loss >= 0 && config.simulate.round_loss < 1))
@@ -58,16 +62,16 @@ Scenario::Scenario(CommandSpec& spec, const Arguments& arguments, const Config& 
   run_.round_loss = config.simulate.round_loss;
   run_.start_unix_s = -std::numeric_limits<double>::infinity();
   run_.end_unix_s = std::numeric_limits<double>::infinity();
+  if (!config.clock.start.empty()) {
+    const auto start = parse_utc(config.clock.start);
+    if (!start) fail(ExitCode::usage, "clock.start = '{}': expected an ISO 8601 instant", config.clock.start);
+    run_.start_unix_s = *start;
+  }
   if (config.local.sites.empty()) add_site(config, true, with_forecasts);
   for (const std::string& name : config.local.sites)
     add_site(parse_for_site(spec, arguments, name), true, with_forecasts);
   for (const std::string& name : config.simulate.baseline_sites)
     add_site(parse_for_site(spec, arguments, name), false, false);
-  if (!config.clock.start.empty()) {
-    const auto start = parse_utc(config.clock.start);
-    if (!start) fail(ExitCode::usage, "clock.start = '{}': expected an ISO 8601 instant", config.clock.start);
-    run_.start_unix_s = std::max(run_.start_unix_s, *start);
-  }
   if (run_.start_unix_s >= run_.end_unix_s)
     fail(ExitCode::usage, "the sites' signals (and clock.start) have no time in common: {} is not before {}",
          format_utc(run_.start_unix_s), format_utc(run_.end_unix_s));
@@ -78,11 +82,12 @@ void Scenario::add_site(const Config& config, bool takes_part, bool with_forecas
     fail(ExitCode::usage, "site {}: signal.file is not set; --signal FILE sets it for all", config.site.name);
   ScenarioSite& site = (takes_part ? sites_ : compared_).emplace_back();
   site.config = config;
-  site.signal = read_signal(config.signal);
-  site.thresholds = make_thresholds(config.gate, site.signal);
+  site.signals = read_site_signals(config);
+  if (plan_horizon_s_) look_ahead(&site);
   site.model = model_of(config, config.site.name);
   site.model.open = open_times(site);
-  site.model.intensity = site.signal.is_intensity() ? &site.signal : nullptr;
+  site.model.intensity = site.signals.gate.is_intensity() ? &site.signals.gate : nullptr;
+  site.model.average = site.signals.average ? &*site.signals.average : nullptr;
   if (!config.emissions.file.empty()) {
     site.emissions = std::make_unique<Signal>(read_signal(config.emissions));
     if (!site.emissions->is_intensity())
@@ -95,22 +100,44 @@ void Scenario::add_site(const Config& config, bool takes_part, bool with_forecas
   if (with_forecasts && config.simulate.forecast == "file")
     site.forecast = std::make_unique<IssuedForecast>(config.signal);
   else
-    site.forecast = std::make_unique<YesterdayForecast>(site.signal);
-  run_.start_unix_s = std::max(run_.start_unix_s, site.signal.start_unix_s());
-  run_.end_unix_s = std::min(run_.end_unix_s, site.signal.end_unix_s());
+    site.forecast = std::make_unique<YesterdayForecast>(site.signals.gate);
+  run_.start_unix_s = std::max(run_.start_unix_s, site.signals.gate.start_unix_s());
+  run_.end_unix_s = std::min(run_.end_unix_s, site.signals.gate.end_unix_s());
+}
+
+// The site's signals as a plan takes them.
+void Scenario::look_ahead(ScenarioSite* site) {
+  const Config& config = site->config;
+  SiteSignals& signals = site->signals;
+  if (!config.forecast.file.empty()) {
+    const Signal forecast = read_signal(config.forecast);
+    if (forecast.unit != signals.gate.unit)
+      fail(ExitCode::usage, "site {}: forecast.file is in {}, signal.file in {}; forecast.unit changes that",
+           config.site.name, forecast.unit, signals.gate.unit);
+    signals.gate = spliced(signals.gate, forecast);
+    if (config.clock.start.empty()) run_.start_unix_s = std::max(run_.start_unix_s, forecast.start_unix_s());
+  }
+  if (*plan_horizon_s_ <= 0) return;
+  const double start = std::max(run_.start_unix_s, signals.gate.start_unix_s());
+  const double end = start + *plan_horizon_s_;
+  signals.gate = repeated_until(signals.gate, end);
+  for (auto* beside : {&signals.average, &signals.excess})
+    if (*beside) **beside = repeated_until(**beside, end);
+  run_.end_unix_s = std::min(run_.end_unix_s, end);
 }
 
 void Scenario::set_gate(double open_below, double hysteresis, double min_length_s) {
   for (ScenarioSite& site : sites_) {
-    site.thresholds.open_below = open_below;
-    site.thresholds.close_above = open_below + hysteresis;
+    GateThresholds& thresholds = site.signals.thresholds;
+    thresholds.open_below = open_below;
+    thresholds.close_above = thresholds.above ? open_below - hysteresis : open_below + hysteresis;
     site.config.gate.min_length_s = min_length_s;
     site.model.open = open_times(site);
   }
 }
 
 void Scenario::set_signal(std::size_t site, Signal signal) {
-  sites_.at(site).signal = std::move(signal);
+  sites_.at(site).signals.gate = std::move(signal);
   sites_.at(site).model.open = open_times(sites_.at(site));
 }
 
@@ -120,9 +147,15 @@ void Scenario::set_forecast(std::size_t site, Signal forecast) {
 
 std::vector<std::vector<Window>> Scenario::windows(Policy policy) const {
   std::vector<std::vector<Window>> result;
-  for (const ScenarioSite& site : sites_)
-    result.push_back(policy_windows(policy, site.signal, site.thresholds, site.config.gate.min_length_s,
-                                    site.forecast.get(), site.config.simulate.confidence));
+  for (const ScenarioSite& site : sites_) {
+    const double min_length_s = site.config.gate.min_length_s;
+    auto windows =
+        allowed(site.signals, policy_windows(policy, site.signals.gate, site.signals.thresholds, min_length_s,
+                                             site.forecast.get(), site.config.simulate.confidence));
+    if (policy == Policy::foresight)
+      std::erase_if(windows, [&](const Window& window) { return window.length_s() < min_length_s; });
+    result.push_back(std::move(windows));
+  }
   return result;
 }
 

@@ -11,16 +11,16 @@
 #include "cli/options.hpp"
 #include "energy/policy.hpp"
 #include "energy/simulate.hpp"
+#include "energy/site_windows.hpp"
 
 namespace spillway::cli {
 
 // One site, with the signals that its model points to.
 struct ScenarioSite {
   Config config;
-  Signal signal;                       // the gate's
+  SiteSignals signals;
   std::unique_ptr<Signal> emissions;   // where it is another one
   std::unique_ptr<Forecast> forecast;  // for Policy::forecast
-  GateThresholds thresholds;
   SiteModel model;
 };
 
@@ -32,8 +32,11 @@ struct NamedOutcome {
 class Scenario {
  public:
   // Sites are local.sites, else the one site of the configuration. `with_forecasts`: also those of simulate.forecast.
+  // plan_horizon_s: for a plan, which starts at clock.start, else where the forecasts of [forecast] start, else with the
+  // signals; more than 0: it is so long, and signals that end before go on as repeated_until() says.
   // Throws Error(usage) where costs or the goal are missing or the signals share no time.
-  Scenario(CommandSpec& spec, const Arguments& arguments, const Config& config, bool with_forecasts);
+  Scenario(CommandSpec& spec, const Arguments& arguments, const Config& config, bool with_forecasts,
+           std::optional<double> plan_horizon_s = std::nullopt);
 
   const RunModel& run() const { return run_; }
   const std::deque<ScenarioSite>& sites() const { return sites_; }
@@ -54,6 +57,7 @@ class Scenario {
   static constexpr int kRandomDraws = 21;
 
  private:
+  void look_ahead(ScenarioSite* site);
   void add_site(const Config& config, bool takes_part, bool with_forecasts);
   RunOutcome always_on_run(const std::vector<const ScenarioSite*>& sites) const;
   NamedOutcome random_run(Policy policy) const;
@@ -62,6 +66,7 @@ class Scenario {
   // That take part, and that do not. Models and forecasts point to the signals beside them: a deque leaves them in place.
   std::deque<ScenarioSite> sites_, compared_;
   std::uint64_t seed_ = 1;
+  std::optional<double> plan_horizon_s_;
 };
 
 }  // namespace spillway::cli

@@ -9,6 +9,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
+#include "cli/signal_csv.hpp"
 #include "core/atomic_file.hpp"
 #include "core/error.hpp"
 #include "core/hash.hpp"
@@ -16,6 +17,7 @@
 #include "core/time.hpp"
 #include "energy/formats.hpp"
 #include "energy/import.hpp"
+#include "energy/provider.hpp"
 #include "report/sparkline.hpp"
 
 namespace po = boost::program_options;
@@ -121,27 +123,6 @@ void print_info_json(const Import& import) {
   std::cout << document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
 }
 
-std::string quoted(const std::string& cell) {
-  if (cell.find_first_of(",\"") == std::string::npos) return cell;
-  std::string text = "\"";
-  for (const char c : cell) text += c == '"' ? "\"\"" : std::string(1, c);
-  return text + "\"";
-}
-
-// The study's layout. Samples that hold longer than a step are repeated, so that the file has the same gaps.
-std::string canonical_csv(const Signal& signal) {
-  const std::string name =
-      signal.is_intensity() ? signal.region : fmt::format("{} ({})", signal.region, signal.unit);
-  fmt::memory_buffer text;
-  fmt::format_to(std::back_inserter(text), "point_time,{}\n", quoted(name));
-  for (std::size_t i = 0; i < signal.values.size(); ++i) {
-    const double until = signal.held_until(i);
-    for (double at = signal.times_unix_s[i]; at < until; at += signal.step_s)
-      fmt::format_to(std::back_inserter(text), "{},{}\n", format_utc(at), signal.values[i]);
-  }
-  return fmt::to_string(text);
-}
-
 void print_formats() {
   for (const FormatName& format : table_formats())
     std::cout << fmt::format("{:<24} {}\n", format.name, format.about);
@@ -150,23 +131,45 @@ void print_formats() {
                "too.\nAny file may be packed with gzip, or alone in a zip.\n";
 }
 
+// What a provider says of [from, to) or of the future.
+Signal fetch(const SignalConfig& config, const std::string& what, const std::string& from,
+             const std::string& to) {
+  if (what != "history" && what != "forecast")
+    fail(ExitCode::usage, "--what {}: must be history or forecast", what);
+  const auto provider = make_provider(config, {});
+  if (what == "forecast") return provider->forecast();
+  const auto start = parse_utc(from), end = parse_utc(to);
+  if (!start || !end)
+    fail(ExitCode::usage, "spillway signal fetch: --from '{}' --to '{}': expected ISO 8601 instants", from,
+         to);
+  return provider->history(*start, *end);
+}
+
 }  // namespace
 
 int run_signal(const Arguments& arguments) {
   CommandSpec spec;
   spec.name = "signal";
-  spec.summary = "Shows what was understood of a signal file, or writes it in the canonical layout.";
-  spec.usage = "spillway signal info|convert FILE [options]\n       spillway signal formats";
-  std::string action, file, format, output;
-  spec.options.add_options()("action", po::value(&action)->default_value(""), "info, convert or formats")(
+  spec.summary =
+      "Shows what was understood of a signal file; writes it, or what a provider says, in the canonical "
+      "layout.";
+  spec.usage =
+      "spillway signal info|convert FILE [options]\n       spillway signal formats\n"
+      "       spillway signal fetch --provider NAME --region R --from INSTANT --to INSTANT [options]";
+  std::string action, file, format, output, from, to, what;
+  spec.options.add_options()("action", po::value(&action)->default_value(""),
+                             "info, convert, formats or fetch")(
       "format", po::value(&format)->default_value("text"), "of info: text or json")(
-      "output", po::value(&output)->default_value(""), "of convert: file to write; default: standard output");
+      "output", po::value(&output)->default_value(""),
+      "of convert and fetch: file to write; default: standard output")(
+      "from", po::value(&from)->default_value(""), "of fetch: first instant, ISO 8601")(
+      "to", po::value(&to)->default_value(""), "of fetch: the instant after the last")(
+      "what", po::value(&what)->default_value("history"), "of fetch: history or forecast");
   spec.positional.add("action", 1).add("signal", 1);
-  spec.aliases = {{"signal", "signal.file"},
-                  {"region", "signal.region"},
-                  {"timezone", "signal.timezone"},
-                  {"unit", "signal.unit"},
-                  {"column", "signal.column"}};
+  spec.aliases = {{"signal", "signal.file"},       {"provider", "signal.provider"},
+                  {"key-file", "signal.key-file"}, {"key-env", "signal.key-env"},
+                  {"region", "signal.region"},     {"timezone", "signal.timezone"},
+                  {"unit", "signal.unit"},         {"column", "signal.column"}};
   spec.sections = {"signal"};
   const auto config = parse(spec, arguments);
   if (!config) return 0;
@@ -174,9 +177,10 @@ int run_signal(const Arguments& arguments) {
     print_formats();
     return 0;
   }
-  if (action != "info" && action != "convert")
-    fail(ExitCode::usage, "spillway signal '{}': must be info, convert or formats", action);
-  if (config->signal.file.empty()) fail(ExitCode::usage, "spillway signal {}: FILE is needed", action);
+  if (action != "info" && action != "convert" && action != "fetch")
+    fail(ExitCode::usage, "spillway signal '{}': must be info, convert, formats or fetch", action);
+  if (action != "fetch" && config->signal.file.empty())
+    fail(ExitCode::usage, "spillway signal {}: FILE is needed", action);
   if (format != "text" && format != "json")
     fail(ExitCode::usage, "--format {}: must be text or json", format);
   if (action == "info") {
@@ -184,7 +188,8 @@ int run_signal(const Arguments& arguments) {
     format == "json" ? print_info_json(import) : print_info(import);
     return 0;
   }
-  const std::string text = canonical_csv(read_signal(config->signal));
+  const std::string text =
+      canonical_csv(action == "fetch" ? fetch(config->signal, what, from, to) : read_signal(config->signal));
   if (output.empty())
     std::cout << text;
   else

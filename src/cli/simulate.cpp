@@ -32,12 +32,19 @@ Json emissions_json(const RunOutcome& outcome) {
   return outcome.unknown_kwh() > 0 ? Json() : Json(outcome.emissions_g() / 1000);
 }
 
+// null: no average intensity is given, or it was unknown.
+Json average_json(const RunOutcome& outcome) {
+  const auto grams = outcome.average_g();
+  return grams ? Json(*grams / 1000) : Json();
+}
+
 Json outcome_json(const RunOutcome& outcome) {
   return {{"runtime_h", runtime_json(outcome)},
           {"finished", outcome.finished},
           {"tokens", outcome.tokens},
           {"energy_kwh", outcome.energy_kwh()},
           {"emissions_kg", emissions_json(outcome)},
+          {"average_emissions_kg", average_json(outcome)},
           {"unknown_intensity_kwh", outcome.unknown_kwh()},
           {"in_window_energy_fraction", inside_fraction(outcome)},
           {"starts", outcome.starts()},
@@ -99,6 +106,8 @@ void print_table(const Scenario& scenario, const std::vector<NamedOutcome>& runs
   std::cout << fmt::format("\n{}: one site trains {:.2f} h, several {:.2f} h, none {:.2f} h\n",
                            runs.front().name, first.solo_s / 3600, first.federated_s / 3600,
                            first.paused_s / 3600);
+  if (const auto grams = first.average_g())
+    std::cout << fmt::format("{}: {:.3f} kg by the average intensity\n", runs.front().name, *grams / 1000);
 }
 
 void print_csv(const std::vector<NamedOutcome>& runs, const std::vector<NamedOutcome>& baselines) {
@@ -146,7 +155,7 @@ int run_simulate(const Arguments& arguments) {
       "KEY=V1,V2 ... with KEY open-below, hysteresis or min-length; may be repeated")(
       "plot", po::value(&plot)->default_value(""), "of a sweep: SVG file, time to finish against emissions");
   spec.aliases = {{"signal", "signal.file"}, {"policy", "simulate.policy"}, {"tokens", "simulate.tokens"}};
-  spec.sections = {"signal", "emissions", "gate", "site", "simulate", "local"};
+  spec.sections = {"signal", "emissions", "average", "excess", "gate", "site", "simulate", "local"};
   const auto config = parse(spec, arguments);
   if (!config) return 0;
   if (format != "table" && format != "csv" && format != "json")

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -53,9 +54,10 @@ void add_range(const std::string& sweep, Ranges* ranges) {
 
 void fill_defaults(const Scenario& scenario, Ranges* ranges) {
   const ScenarioSite& first = scenario.sites().front();
-  if (ranges->open_below.empty()) ranges->open_below = {first.thresholds.open_below};
+  if (ranges->open_below.empty()) ranges->open_below = {first.signals.thresholds.open_below};
   if (ranges->hysteresis.empty())
-    ranges->hysteresis = {first.thresholds.close_above - first.thresholds.open_below};
+    ranges->hysteresis = {
+        std::abs(first.signals.thresholds.close_above - first.signals.thresholds.open_below)};
   if (ranges->min_length_s.empty()) ranges->min_length_s = {first.config.gate.min_length_s};
 }
 

@@ -10,7 +10,7 @@
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "core/time.hpp"
-#include "energy/gate.hpp"
+#include "energy/site_windows.hpp"
 
 namespace po = boost::program_options;
 
@@ -27,17 +27,17 @@ void print_csv(const std::vector<Window>& windows) {
 void print_json(const Signal& signal, const GateThresholds& thresholds, const std::vector<Window>& windows) {
   auto list = nlohmann::json::array();
   for (const Window& window : windows) list.push_back(window_json(window));
-  const nlohmann::json document = {{"region", signal.region},
-                                   {"unit", signal.unit},
-                                   {"open_below", thresholds.open_below},
-                                   {"close_above", thresholds.close_above},
-                                   {"windows", list}};
+  nlohmann::json document = thresholds_json(thresholds);
+  document["region"] = signal.region;
+  document["unit"] = signal.unit;
+  document["windows"] = list;
   std::cout << document.dump(2) << "\n";
 }
 
 void print_table(const Signal& signal, const GateThresholds& thresholds, const std::vector<Window>& windows) {
-  std::cout << fmt::format("{}: opens below {} {}, closes at {} {}\n\n", signal.region, thresholds.open_below,
-                           signal.unit, thresholds.close_above, signal.unit);
+  std::cout << fmt::format("{}: opens {} {} {}, closes at {} {}\n\n", signal.region,
+                           thresholds.above ? "above" : "below", thresholds.open_below, signal.unit,
+                           thresholds.close_above, signal.unit);
   std::cout << fmt::format("{:>4}  {:<20}  {:<20}  {:>8}\n", "#", "opens", "closes", "minutes");
   double total_s = 0;
   for (std::size_t i = 0; i < windows.size(); ++i) {
@@ -63,7 +63,7 @@ int run_windows(const Arguments& arguments) {
                   {"open-below", "gate.open-below"}, {"close-above", "gate.close-above"},
                   {"min-length", "gate.min-length"}, {"grace", "gate.grace"},
                   {"percentile", "gate.percentile"}, {"timezone", "signal.timezone"}};
-  spec.sections = {"signal", "gate"};
+  spec.sections = {"signal", "gate", "average", "excess", "site"};
   const auto config = parse(spec, arguments);
   if (!config) return 0;
   if (format != "table" && format != "csv" && format != "json")
@@ -71,12 +71,13 @@ int run_windows(const Arguments& arguments) {
   if (config->signal.file.empty())
     fail(ExitCode::usage, "--signal FILE is needed; see spillway windows --help");
 
-  const Signal signal = read_signal(config->signal);
+  const SiteSignals signals = read_site_signals(*config);
+  const Signal& signal = signals.gate;
   for (const auto& gap : signal.gaps())
     log_warning("{}: no samples from {} to {}: counted as closed", config->signal.file,
                 format_utc(gap.start_unix_s), format_utc(gap.end_unix_s));
-  const GateThresholds thresholds = make_thresholds(config->gate, signal);
-  const std::vector<Window> windows = find_windows(signal, thresholds, config->gate.min_length_s);
+  const GateThresholds& thresholds = signals.thresholds;
+  const std::vector<Window> windows = site_windows(signals, config->gate.min_length_s);
   if (format == "csv")
     print_csv(windows);
   else if (format == "json")

@@ -58,6 +58,8 @@ struct SiteConfig {
   double train_power_w = 0;  // declared power model, used where no meter is readable
   double idle_power_w = 0;
   double pue = 1.0;
+  int nodes = 1;      // that the powers above are of
+  int min_nodes = 1;  // fewer are not worth a start, where excess power limits them
 };
 
 struct SignalConfig {
@@ -72,12 +74,29 @@ struct SignalConfig {
   std::string ambiguous =
       "first";  // an hour that the clock shows twice and the file has once: first | second
   std::string date_order = "auto";  // auto | dmy | mdy
+
+  // Of live signals, which are asked for instead of read once.
+  std::string provider;  // file | watttime | electricity-maps | uk-carbon-intensity | http; empty: not live
+  std::string url;       // http: what to get; the others: another host of the same API
+  std::string type = "co2_moer";  // watttime's signal_type
+  std::string pointer;            // http: JSON pointer to the value
+  std::string time_pointer;       // http: JSON pointer to its instant; empty: the time of the answer
+  std::string key_file;           // first line: the API's key, or USER:PASSWORD
+  std::string key_env;            // the same, as the name of an environment variable
+  std::string key_header = "Authorization: Bearer ";  // http: header that the key is appended to
+  std::string ca_file;                                // certificates to trust instead of the system's
+  double poll_s = 300;                                // time between two questions
+  double hold_s = 900;  // a value still counts this long after its interval; then the site is closed
 };
 
 struct GateConfig {
   std::optional<double> open_below;   // in the signal's unit
   std::optional<double> close_above;  // default: open_below
   std::optional<double> percentile;   // open_below := this percentile of the signal
+  // For signals of which much is good, such as curtailed power: instead of open_below and close_above.
+  std::optional<double> open_above;
+  std::optional<double> close_below;
+  std::optional<double> average_below;  // of the signal of [average]: windows need both
   double min_length_s = 900;
   double grace_s = 0;  // stay open this long after the signal closes
 };
@@ -143,6 +162,9 @@ struct Config {
   SiteConfig site;
   SignalConfig signal;
   SignalConfig emissions;  // where the gate's signal is not in g/kWh, or not the one to account with
+  SignalConfig average;    // average intensity beside the marginal one
+  SignalConfig excess;     // power that the site may use at most
+  SignalConfig forecast;   // of the gate's signal, for plans
   GateConfig gate;
   SimulateConfig simulate;
   ClockConfig clock;

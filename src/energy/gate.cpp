@@ -7,12 +7,22 @@
 namespace spillway {
 
 GateThresholds make_thresholds(const GateConfig& config, const Signal& signal) {
-  if (config.open_below.has_value() == config.percentile.has_value())
-    fail(ExitCode::usage, "gate: give either gate.open-below (in {}) or gate.percentile", signal.unit);
+  if (config.open_below.has_value() + config.open_above.has_value() + config.percentile.has_value() != 1)
+    fail(ExitCode::usage, "gate: give one of gate.open-below, gate.open-above (in {}) and gate.percentile",
+         signal.unit);
   GateThresholds thresholds;
+  thresholds.grace_s = config.grace_s;
+  if (config.open_above) {
+    thresholds.above = true;
+    thresholds.open_below = *config.open_above;
+    thresholds.close_above = config.close_below.value_or(thresholds.open_below);
+    if (thresholds.close_above > thresholds.open_below)
+      fail(ExitCode::usage, "gate.close-below = {} is above gate.open-above = {}: the gate would flicker",
+           thresholds.close_above, thresholds.open_below);
+    return thresholds;
+  }
   thresholds.open_below = config.open_below ? *config.open_below : percentile(signal, *config.percentile);
   thresholds.close_above = config.close_above.value_or(thresholds.open_below);
-  thresholds.grace_s = config.grace_s;
   if (thresholds.close_above < thresholds.open_below)
     fail(ExitCode::usage, "gate.close-above = {} is below gate.open-below = {}: the gate would flicker",
          thresholds.close_above, thresholds.open_below);
@@ -20,8 +30,8 @@ GateThresholds make_thresholds(const GateConfig& config, const Signal& signal) {
 }
 
 GateState Gate::update(double now_unix_s, std::optional<double> value) {
-  const bool opens = value && *value < thresholds_.open_below;
-  const bool stays = value && *value < thresholds_.close_above;
+  const bool opens = value && thresholds_.opens(*value);
+  const bool stays = value && thresholds_.stays(*value);
   switch (state_) {
     case GateState::idle:
       if (opens) state_ = GateState::train;
@@ -63,16 +73,33 @@ std::vector<Window> find_windows(const Signal& signal, const GateThresholds& thr
     const bool last = i + 1 == signal.times_unix_s.size();
     if (last || until < signal.times_unix_s[i + 1]) feed(until, std::nullopt);
   }
-  std::vector<Window> windows;
-  for (const Window& window : raw) {
-    if (window.length_s() < min_length_s) continue;
-    const double close = std::min(window.close_unix_s + thresholds.grace_s, signal.end_unix_s());
-    if (!windows.empty() && window.open_unix_s <= windows.back().close_unix_s)
-      windows.back().close_unix_s = close;
-    else
-      windows.push_back({window.open_unix_s, close});
+  std::erase_if(raw, [&](const Window& window) { return window.length_s() < min_length_s; });
+  return with_grace(raw, thresholds.grace_s, signal.end_unix_s());
+}
+
+std::vector<Window> with_grace(const std::vector<Window>& windows, double grace_s, double end_unix_s) {
+  std::vector<Window> result;
+  for (const Window& window : windows) {
+    const double close = std::min(window.close_unix_s + grace_s, std::max(end_unix_s, window.close_unix_s));
+    if (!result.empty() && window.open_unix_s <= result.back().close_unix_s) {
+      result.back().close_unix_s = close;
+      result.back().part = std::min(result.back().part, window.part);
+    } else {
+      result.push_back({window.open_unix_s, close, window.part});
+    }
   }
-  return windows;
+  return result;
+}
+
+std::vector<Window> intersection(const std::vector<Window>& a, const std::vector<Window>& b) {
+  std::vector<Window> result;
+  for (std::size_t i = 0, j = 0; i < a.size() && j < b.size();) {
+    const double open = std::max(a[i].open_unix_s, b[j].open_unix_s);
+    const double close = std::min(a[i].close_unix_s, b[j].close_unix_s);
+    if (open < close) result.push_back({open, close, std::min(a[i].part, b[j].part)});
+    a[i].close_unix_s < b[j].close_unix_s ? ++i : ++j;
+  }
+  return result;
 }
 
 const Window* window_at_or_after(const std::vector<Window>& windows, double unix_s) {

@@ -70,6 +70,35 @@ Signal signal_from(const Signal& signal, double from_unix_s) {
   return result;
 }
 
+Signal spliced(const Signal& history, const Signal& forecast) {
+  const double from = forecast.start_unix_s();
+  Signal result = history;
+  result.times_unix_s.clear();
+  result.values.clear();
+  result.steps_s.clear();
+  for (std::size_t i = 0; i < history.values.size() && history.times_unix_s[i] < from; ++i)
+    result.append(history.times_unix_s[i], std::min(history.held_until(i), from) - history.times_unix_s[i],
+                  history.values[i]);
+  for (std::size_t i = 0; i < forecast.values.size(); ++i)
+    result.append(forecast.times_unix_s[i], forecast.held_until(i) - forecast.times_unix_s[i],
+                  forecast.values[i]);
+  return result;
+}
+
+Signal repeated_until(const Signal& signal, double until_unix_s) {
+  Signal result = signal;
+  const double end = signal.end_unix_s();
+  const Signal last_day = signal_from(signal, std::max(signal.start_unix_s(), end - kDayS));
+  for (double later_s = kDayS; end + later_s - kDayS < until_unix_s; later_s += kDayS)
+    for (std::size_t i = 0; i < last_day.values.size(); ++i) {
+      const double at = last_day.times_unix_s[i] + later_s;
+      if (at >= until_unix_s) return result;
+      const double held = std::min(last_day.held_until(i) + later_s, until_unix_s);
+      result.append(at, held - at, last_day.values[i]);
+    }
+  return result;
+}
+
 std::optional<Signal> perturbed(const Signal& signal, double from_unix_s, std::uint64_t seed,
                                 std::uint64_t draw) {
   Signal result = signal_from(signal, from_unix_s);

@@ -25,6 +25,12 @@ double covered_part(const Window& window, const std::vector<Window>& others);
 // The part of a signal from an instant on: what a plan takes for the forecast. The sample in force there is cut to start there.
 Signal signal_from(const Signal& signal, double from_unix_s);
 
+// The history up to where the forecast starts, then the forecast. Units must agree.
+Signal spliced(const Signal& history, const Signal& forecast);
+
+// A signal that ends before `until` goes on as the last 24 hours of it did: what is known when nobody forecasts.
+Signal repeated_until(const Signal& signal, double until_unix_s);
+
 // What the future could be instead, if forecasts err as "tomorrow is like today" erred before: the forecast plus the errors
 // v(t) − v(t − 24 h) of an equally long stretch of the history before `from`, drawn at random and drawn whole, since errors
 // of neighbouring hours go together. Intensities stay at 0 or more. Nothing where the history is shorter than two days.

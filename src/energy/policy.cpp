@@ -11,7 +11,7 @@ bool promises(const Forecast& forecast, const Signal& signal, const GateThreshol
   double open = 0, steps = 0;
   for (double at = now_unix_s + signal.step_s; at < now_unix_s + min_length_s; at += signal.step_s, ++steps) {
     const auto value = forecast.predicted(now_unix_s, at);
-    open += value && *value < thresholds.close_above;
+    open += value && thresholds.stays(*value);
   }
   return open >= confidence * steps;
 }
@@ -20,11 +20,11 @@ bool promises(const Forecast& forecast, const Signal& signal, const GateThreshol
 Signal screened(const Signal& signal, const GateThresholds& thresholds, const Forecast& forecast,
                 double min_length_s, double confidence) {
   Signal result = signal;
-  Gate gate({thresholds.open_below, thresholds.close_above, 0});
+  Gate gate(thresholds);
   for (std::size_t i = 0; i < signal.values.size(); ++i) {
     const double now = signal.times_unix_s[i];
     const bool closed = gate.state() == GateState::idle;
-    if (closed && signal.values[i] < thresholds.open_below &&
+    if (closed && thresholds.opens(signal.values[i]) &&
         !promises(forecast, signal, thresholds, now, min_length_s, confidence))
       result.values[i] = thresholds.close_above;
     gate.update(now, result.values[i]);
@@ -61,10 +61,12 @@ const char* policy_name(Policy policy) {
 
 std::vector<Window> policy_windows(Policy policy, const Signal& signal, const GateThresholds& thresholds,
                                    double min_length_s, const Forecast* forecast, double confidence) {
-  const GateThresholds plain{thresholds.open_below, thresholds.close_above, 0};
+  GateThresholds plain = thresholds, simple = thresholds;
+  plain.grace_s = simple.grace_s = 0;
+  simple.close_above = simple.open_below;
   switch (policy) {
     case Policy::reactive:
-      return find_windows(signal, {thresholds.open_below, thresholds.open_below, 0}, 0);
+      return find_windows(signal, simple, 0);
     case Policy::hysteresis:
     case Policy::oracle:
       return find_windows(signal, plain, 0);

@@ -35,6 +35,36 @@ std::vector<Signal::Gap> Signal::gaps() const {
   return result;
 }
 
+void Signal::append(double at_unix_s, double length_s, double value) {
+  const bool differs = !steps_s.empty() || length_s != step_s;
+  if (differs && steps_s.empty()) steps_s.assign(values.size(), step_s);
+  times_unix_s.push_back(at_unix_s);
+  values.push_back(value);
+  if (differs) steps_s.push_back(length_s);
+}
+
+Signal joined(const Signal& earlier, const Signal& later) {
+  Signal result = earlier;
+  result.times_unix_s.clear();
+  result.values.clear();
+  result.steps_s.clear();
+  const auto add = [&](const Signal& from, std::size_t i) {
+    const double own = from.times_unix_s[i];
+    result.append(own, from.steps_s.empty() ? from.step_s : from.steps_s[i], from.values[i]);
+  };
+  std::size_t i = 0, j = 0;
+  while (i < earlier.values.size() || j < later.values.size()) {
+    const bool ended = i == earlier.values.size();
+    if (ended || (j < later.values.size() && later.times_unix_s[j] <= earlier.times_unix_s[i])) {
+      if (!ended && later.times_unix_s[j] == earlier.times_unix_s[i]) ++i;
+      add(later, j++);
+    } else {
+      add(earlier, i++);
+    }
+  }
+  return result;
+}
+
 Signal read_signal(const SignalConfig& config) {
   const Import import = import_signal(config);
   for (const std::string& warning : import.warnings) log_warning("{}: {}", import.name, warning);

@@ -31,6 +31,9 @@ struct Signal {
   // Grams of CO2 per kWh: only then do values count as emissions.
   bool is_intensity() const { return unit == "g/kWh"; }
 
+  // Adds a sample after the last one, that holds for step_s.
+  void append(double at_unix_s, double step_s, double value);
+
   struct Gap {
     double start_unix_s, end_unix_s;
   };
@@ -40,6 +43,9 @@ struct Signal {
 // Reads config.file in any format that `spillway signal formats` lists, and logs what was ambiguous. Throws Error(bad_data)
 // naming file, line, column and remedy; Error(usage) for options that do not exist.
 Signal read_signal(const SignalConfig& config);
+
+// The samples of both, each for as long as it held in its own; where both have an instant, that of `later`. Units must agree.
+Signal joined(const Signal& earlier, const Signal& later);
 
 // The p-th percentile (0…100) of the samples, linear between ranks. Throws Error(usage) for another p.
 double percentile(const Signal& signal, double p);

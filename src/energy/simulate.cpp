@@ -16,6 +16,7 @@ struct Event {
   std::size_t site = 0;
   Activity activity = Activity::off;
   bool is_start = false;
+  double part = 1;
 };
 
 // What one site does and when, from its windows.
@@ -27,12 +28,12 @@ void add_events(const SiteModel& site, const std::vector<Window>& windows, std::
     if (running) events->pop_back();  // reopened: the end of the drain does not come
     if (!running) {
       ready = window.open_unix_s + site.start_delay_s;
-      events->push_back({window.open_unix_s, index, Activity::startup, true});
+      events->push_back({window.open_unix_s, index, Activity::startup, true, window.part});
     }
     drained = window.close_unix_s;
     if (ready < window.close_unix_s) {
-      events->push_back({std::max(ready, window.open_unix_s), index, Activity::train, false});
-      events->push_back({window.close_unix_s, index, Activity::drain, false});
+      events->push_back({std::max(ready, window.open_unix_s), index, Activity::train, false, window.part});
+      events->push_back({window.close_unix_s, index, Activity::drain, false, window.part});
       drained += site.grace_s;
     }
     events->push_back({drained, index, Activity::off, false});
@@ -42,7 +43,7 @@ void add_events(const SiteModel& site, const std::vector<Window>& windows, std::
 class Replay {
  public:
   Replay(const std::vector<SiteModel>& sites, const RunModel& run)
-      : sites_(sites), run_(run), activities_(sites.size(), Activity::off) {
+      : sites_(sites), run_(run), activities_(sites.size(), Activity::off), parts_(sites.size(), 1) {
     outcome_.sites.resize(sites.size());
   }
 
@@ -55,6 +56,7 @@ class Replay {
         if (outcome_.finished) break;
       }
       activities_[event.site] = event.activity;
+      parts_[event.site] = event.part;
       count_start(event);
     }
     if (!outcome_.finished && now < run_.end_unix_s) now = advance(now, run_.end_unix_s);
@@ -74,7 +76,7 @@ class Replay {
     const double share = training > 1 ? 1 - run_.round_loss : 1;
     double speed = 0;
     for (std::size_t i = 0; i < sites_.size(); ++i)
-      if (activities_[i] == Activity::train) speed += sites_[i].tokens_per_s * share;
+      if (activities_[i] == Activity::train) speed += sites_[i].tokens_per_s * parts_[i] * share;
     const double left = run_.tokens - outcome_.tokens;
     if (speed > 0 && speed * (to - from) >= left) {
       to = from + left / speed;
@@ -91,7 +93,8 @@ class Replay {
     const SiteModel& site = sites_[index];
     SiteOutcome& outcome = outcome_.sites[index];
     Phase phase = Phase::idle;
-    double power_w = site.idle_outside ? site.idle_power_w : 0;
+    const double part = parts_[index];
+    double power_w = 0;  // of the nodes that run
     switch (activities_[index]) {
       case Activity::off:
         break;
@@ -103,22 +106,27 @@ class Replay {
         phase = federated ? Phase::federated : Phase::solo;
         power_w = site.train_power_w * share + site.idle_power_w * (1 - share);
         (federated ? outcome.federated_s : outcome.solo_s) += to - from;
-        outcome.tokens += site.tokens_per_s * share * (to - from);
+        outcome.tokens += site.tokens_per_s * part * share * (to - from);
         break;
       case Activity::drain:
         phase = Phase::drain;
         power_w = site.train_power_w;
         break;
     }
+    const bool off = activities_[index] == Activity::off;
+    power_w *= part;
+    if (site.idle_outside) power_w += site.idle_power_w * (off ? 1 : 1 - part);
     if (power_w <= 0) return;
-    const double before_g = outcome.energy.emissions_g();
-    outcome.energy.add(phase, power_w * site.pue * (to - from), from, to, site.intensity, site.open);
+    const double joules = power_w * site.pue * (to - from), before_g = outcome.energy.emissions_g();
+    outcome.energy.add(phase, joules, from, to, site.intensity, site.open);
     outcome.phase_g[static_cast<std::size_t>(phase)] += outcome.energy.emissions_g() - before_g;
+    if (site.average != nullptr) outcome.by_average.add(phase, joules, from, to, site.average, site.open);
   }
 
   const std::vector<SiteModel>& sites_;
   const RunModel& run_;
   std::vector<Activity> activities_;
+  std::vector<double> parts_;
   RunOutcome outcome_;
 };
 
@@ -180,6 +188,15 @@ double RunOutcome::emissions_g() const {
 }
 double RunOutcome::unknown_kwh() const {
   return sum_over(sites, [](const SiteOutcome& site) { return site.energy.unknown_kwh(); });
+}
+std::optional<double> RunOutcome::average_g() const {
+  double sum = 0;
+  for (const SiteOutcome& site : sites) {
+    if (site.by_average.energy_kwh() < site.energy.energy_kwh() || site.by_average.unknown_kwh() > 0)
+      return std::nullopt;
+    sum += site.by_average.emissions_g();
+  }
+  return sum;
 }
 double RunOutcome::inside_kwh() const {
   return sum_over(sites, [](const SiteOutcome& site) { return site.energy.inside_kwh(); });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace spillway {
 struct SiteModel {
   std::string name;
   const Signal* intensity = nullptr;  // for emissions; null: unknown
+  const Signal* average = nullptr;    // average intensity, for emissions by it; null: none
   std::vector<Window> open;           // when the signal is open: energy in these is in-window
   double tokens_per_s = 0;
   double start_delay_s = 0;
@@ -37,6 +39,7 @@ struct RunModel {
 
 struct SiteOutcome {
   EnergyLedger energy;
+  EnergyLedger by_average;  // the same energy under the average intensity; empty where there is none
   std::array<double, kPhaseNames.size()> phase_g = {};
   double tokens = 0;
   double solo_s = 0, federated_s = 0;
@@ -53,13 +56,16 @@ struct RunOutcome {
   double energy_kwh() const;
   double emissions_g() const;
   double unknown_kwh() const;
+  // By average intensities; nothing where a site has none or it was unknown.
+  std::optional<double> average_g() const;
   double inside_kwh() const;
   double phase_kwh(Phase phase) const;
   double phase_g(Phase phase) const;
   int starts() const;
 };
 
-// windows[i]: when site i runs, without its grace period: disjoint and in order, as policy_windows() gives them.
+// windows[i]: when site i runs, without its grace period: disjoint and in order, as policy_windows() gives them. A window's
+// part scales speed and power.
 RunOutcome simulate(const std::vector<SiteModel>& sites, const std::vector<std::vector<Window>>& windows,
                     const RunModel& run);
 

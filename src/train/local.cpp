@@ -17,7 +17,7 @@
 #include "core/process.hpp"
 #include "core/stop.hpp"
 #include "core/time.hpp"
-#include "energy/gate.hpp"
+#include "energy/site_windows.hpp"
 #include "report/progress.hpp"
 #include "train/summary.hpp"
 
@@ -38,9 +38,9 @@ class SiteJob {
   SiteJob(std::string name, const LocalSite& site, std::filesystem::path log)
       : name_(std::move(name)), site_(site), log_(std::move(log)) {
     if (site.config.signal.file.empty()) fail(ExitCode::usage, "site {}: signal.file is not set", name_);
-    signal_ = read_signal(site.config.signal);
-    windows_ =
-        find_windows(signal_, make_thresholds(site.config.gate, signal_), site.config.gate.min_length_s);
+    SiteSignals signals = read_site_signals(site.config);
+    windows_ = site_windows(signals, site.config.gate.min_length_s);
+    signal_ = std::move(signals.gate);
   }
 
   // Starts, signals and reaps the job as its windows ask.

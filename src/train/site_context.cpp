@@ -2,15 +2,19 @@
 
 #include "core/log.hpp"
 #include "core/time.hpp"
+#include "energy/site_windows.hpp"
 #include "train/setup.hpp"
 
 namespace spillway {
 
 SiteContext::SiteContext(const Config& config, EnergyLedger ledger)
     : config_(config), clock_(make_clock(config.clock)), ledger_(ledger) {
-  if (!config.signal.file.empty()) {
-    signal_ = read_signal(config.signal);
-    windows_ = find_windows(*signal_, make_thresholds(config.gate, *signal_), config.gate.min_length_s);
+  if (!config.signal.provider.empty()) {
+    live_ = std::make_unique<LiveGate>(config);
+  } else if (!config.signal.file.empty()) {
+    SiteSignals signals = read_site_signals(config);
+    windows_ = site_windows(signals, config.gate.min_length_s);
+    signal_ = std::move(signals.gate);
   }
   meter_ = make_meter(config.site, config.clock.mode == "real");
   source_ = meter_->source();
@@ -25,6 +29,7 @@ void SiteContext::set_clock(const ClockSpec& clock) {
 }
 
 bool SiteContext::window_open() const {
+  if (live_) return live_->open(now_unix_s());
   if (!signal_) return true;
   const Window* window = window_at_or_after(windows_, now_unix_s());
   return window != nullptr && window->open_unix_s <= now_unix_s();
@@ -41,6 +46,7 @@ std::optional<const Window*> SiteContext::next_window() const {
 }
 
 std::optional<double> SiteContext::intensity_g_per_kwh() const {
+  if (live_ && live_->snapshot().is_intensity()) return live_->value_at(now_unix_s());
   return signal_ ? signal_->value_at(now_unix_s()) : std::nullopt;
 }
 
@@ -49,12 +55,22 @@ void SiteContext::enter(Phase phase) {
   phase_ = phase;
 }
 
+void SiteContext::book(double joules, double from_unix_s, double to_unix_s) {
+  if (live_) {
+    live_->open(to_unix_s);  // the window goes on until now
+    const Signal so_far = live_->snapshot();
+    ledger_.add(phase_, joules, from_unix_s, to_unix_s, &so_far, live_->windows());
+    return;
+  }
+  ledger_.add(phase_, joules, from_unix_s, to_unix_s, signal_ ? &*signal_ : nullptr, windows_);
+}
+
 const EnergyLedger& SiteContext::energy() {
   const double now = now_unix_s();
   const double seconds = now - booked_until_unix_s_;
   if (seconds > 0) {
     const double joules = meter_->joules_since_last(phase_, seconds);
-    ledger_.add(phase_, joules, booked_until_unix_s_, now, signal_ ? &*signal_ : nullptr, windows_);
+    book(joules, booked_until_unix_s_, now);
     booked_until_unix_s_ = now;
   }
   return ledger_;

@@ -9,6 +9,7 @@
 #include "core/clock.hpp"
 #include "core/config.hpp"
 #include "energy/gate.hpp"
+#include "energy/live_signal.hpp"
 #include "energy/meter.hpp"
 #include "energy/signal.hpp"
 
@@ -16,7 +17,7 @@ namespace spillway {
 
 class SiteContext {
  public:
-  // Reads the signal of [signal]; without signal.file the window is always open. ledger: carried on from a checkpoint.
+  // Reads the signal of [signal], or asks signal.provider for it; with neither the window is always open. ledger: carried on from a checkpoint.
   // The meter runs from now on, in phase startup.
   SiteContext(const Config& config, EnergyLedger ledger);
 
@@ -25,8 +26,9 @@ class SiteContext {
   double now_unix_s() const { return clock_.now_unix_s(); }
 
   bool window_open() const;
-  std::optional<double> window_left_s() const;       // simulated; nothing without a signal or while closed
-  std::optional<const Window*> next_window() const;  // nothing without a signal; null after the last
+  // Simulated; nothing without a signal, while closed, or where the signal is live: its future is not known.
+  std::optional<double> window_left_s() const;
+  std::optional<const Window*> next_window() const;  // nothing without a known signal; null after the last
   std::optional<double> intensity_g_per_kwh() const;
 
   // Books the energy since the last call under the phase that was running, and goes on in `phase`.
@@ -36,9 +38,12 @@ class SiteContext {
   const std::string& energy_source() const { return source_; }
 
  private:
+  void book(double joules, double from_unix_s, double to_unix_s);
+
   Config config_;
   ClockSpec clock_;
   std::optional<Signal> signal_;
+  std::unique_ptr<LiveGate> live_;
   std::vector<Window> windows_;
   std::unique_ptr<EnergyMeter> meter_;
   std::string source_;

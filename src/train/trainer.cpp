@@ -40,13 +40,15 @@ std::optional<CheckpointReader> find_checkpoint(const Config& config, const Chec
 
 // A window that is already closed needs neither hub nor MPI; that is the usual end of a job that Slurm started late.
 bool window_has_passed(const Config& config) {
-  if (!config.federation.hub.empty() || config.signal.file.empty()) return false;
+  if (!config.federation.hub.empty() || (config.signal.file.empty() && config.signal.provider.empty()))
+    return false;
   const SiteContext context(config, {});
   if (context.window_open()) return false;
-  const Window* next = context.next_window().value_or(nullptr);
+  const auto next = context.next_window();
   log_info("no window is open at {}; {}", format_utc(context.now_unix_s()),
-           next != nullptr ? "the next one opens at " + format_utc(next->open_unix_s)
-                           : "none is left in the signal");
+           !next              ? "the signal is live, when one opens is not known"
+           : *next != nullptr ? "the next one opens at " + format_utc((*next)->open_unix_s)
+                              : "none is left in the signal");
   return true;
 }
 
