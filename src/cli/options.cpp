@@ -183,6 +183,8 @@ const std::vector<Key>& keys() {
       duration_key("gate.min-length", &C::gate, &GateConfig::min_length_s, "shorter windows are left out"),
       duration_key("gate.grace", &C::gate, &GateConfig::grace_s,
                    "stay open this long after the signal closes"),
+      key("gate.enforce", &C::gate, &GateConfig::enforce,
+          "the trainer suspends when the signal closes; off where a batch system ends windows"),
       key("emissions.file", &C::emissions, &SignalConfig::file,
           "signal to account emissions with; default: the gate's"),
       key("emissions.region", &C::emissions, &SignalConfig::region, "its region"),

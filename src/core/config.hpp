@@ -80,6 +80,7 @@ struct GateConfig {
   std::optional<double> percentile;   // open_below := this percentile of the signal
   double min_length_s = 900;
   double grace_s = 0;  // stay open this long after the signal closes
+  bool enforce = true;  // the trainer suspends when its window closes; off where a batch system ends windows
 };
 
 // What the simulator and the planner assume of a site, besides its powers.

@@ -105,7 +105,7 @@ void Leader::watch_for_stop() {
     leave(std::string("signal ") + signal_name(stop_signal()));
   else if (config_.train.stop_after > 0 && steps_here_ >= config_.train.stop_after)
     leave(fmt::format("train.stop-after = {} steps", config_.train.stop_after));
-  else if (clock_known && !context_.window_open())
+  else if (clock_known && !context_.may_train())
     leave("the window is closed");
 }
 

@@ -24,15 +24,14 @@ void SiteContext::set_clock(const ClockSpec& clock) {
   booked_until_unix_s_ = now_unix_s() - unbooked_s * clock_.speed;
 }
 
-bool SiteContext::window_open() const {
-  if (!signal_) return true;
-  const Window* window = window_at_or_after(windows_, now_unix_s());
-  return window != nullptr && window->open_unix_s <= now_unix_s();
-}
+bool SiteContext::may_train() const { return !signal_ || !config_.gate.enforce || window_left_s(); }
 
 std::optional<double> SiteContext::window_left_s() const {
-  if (!signal_ || !window_open()) return std::nullopt;
-  return window_at_or_after(windows_, now_unix_s())->close_unix_s - now_unix_s();
+  if (!signal_) return std::nullopt;
+  const double now = now_unix_s();
+  const Window* window = window_at_or_after(windows_, now);
+  if (window == nullptr || window->open_unix_s > now) return std::nullopt;
+  return window->close_unix_s - now;
 }
 
 std::optional<const Window*> SiteContext::next_window() const {

@@ -24,7 +24,8 @@ class SiteContext {
   void set_clock(const ClockSpec& clock);
   double now_unix_s() const { return clock_.now_unix_s(); }
 
-  bool window_open() const;
+  // Always true without a signal, and with gate.enforce off: then whoever started this process ends it.
+  bool may_train() const;
   std::optional<double> window_left_s() const;       // simulated; nothing without a signal or while closed
   std::optional<const Window*> next_window() const;  // nothing without a signal; null after the last
   std::optional<double> intensity_g_per_kwh() const;

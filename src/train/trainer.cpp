@@ -41,7 +41,7 @@ std::optional<CheckpointReader> find_checkpoint(const Config& config, const Chec
 bool window_has_passed(const Config& config) {
   if (!config.federation.hub.empty() || config.signal.file.empty()) return false;
   const SiteContext context(config, {});
-  if (context.window_open()) return false;
+  if (context.may_train()) return false;
   const Window* next = context.next_window().value_or(nullptr);
   log_info("no window is open at {}; {}", format_utc(context.now_unix_s()),
            next != nullptr ? "the next one opens at " + format_utc(next->open_unix_s)
