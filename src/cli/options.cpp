@@ -239,6 +239,8 @@ std::vector<Key> make_keys() {
       duration_key("gate.min-length", &C::gate, &GateConfig::min_length_s, "shorter windows are left out"),
       duration_key("gate.grace", &C::gate, &GateConfig::grace_s,
                    "stay open this long after the signal closes"),
+      key("gate.enforce", &C::gate, &GateConfig::enforce,
+          "the trainer suspends when the signal closes; off where a batch system ends windows"),
       key("simulate.tokens", &C::simulate, &SimulateConfig::tokens, "tokens to train, e.g. 12.3e9"),
       key("simulate.tokens-per-s", &C::simulate, &SimulateConfig::tokens_per_s, "speed of one site"),
       duration_key("simulate.start-delay", &C::simulate, &SimulateConfig::start_delay_s,

@@ -99,6 +99,7 @@ struct GateConfig {
   std::optional<double> average_below;  // of the signal of [average]: windows need both
   double min_length_s = 900;
   double grace_s = 0;  // stay open this long after the signal closes
+  bool enforce = true;  // the trainer suspends when its window closes; off where a batch system ends windows
 };
 
 // What the simulator and the planner assume of a site, besides its powers.

@@ -110,7 +110,7 @@ void Leader::watch_for_stop() {
     leave(std::string("signal ") + signal_name(stop_signal()));
   else if (config_.train.stop_after > 0 && steps_here_ >= config_.train.stop_after)
     leave(fmt::format("train.stop-after = {} steps", config_.train.stop_after));
-  else if (clock_known && !context_.window_open())
+  else if (clock_known && !context_.may_train())
     leave("the window is closed");
 }
 
@@ -173,6 +173,7 @@ Decision Leader::validation(std::int64_t step) const { return {Decision::Action:
 
 Decision Leader::checkpoint(const std::string& reason) {
   save_reason_ = reason;
+  save_since_s_ = monotonic_s();
   return {Decision::Action::checkpoint};
 }
 
@@ -261,10 +262,9 @@ void Leader::save(std::vector<HostTensor> optimizer) {
   if (writer_.busy()) finish_save(writer_.wait());
   const Phase after = stopping_ ? Phase::drain : Phase::solo;
   context_.enter(Phase::checkpoint);
-  const double start_s = monotonic_s();
   copy_state(std::move(optimizer));
   saved_s_ = monotonic_s();
-  save_ = {{}, save_reason_, saved_s_ - start_s};
+  save_ = {{}, save_reason_, saved_s_ - save_since_s_};
   writer_.start([this] {
     save_.file = folder_.next_file();
     const std::string digest = write_training_state(save_.file, snapshot_, config_, setup_);

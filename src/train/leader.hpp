@@ -98,6 +98,7 @@ class Leader final : private MemberHost {
   std::string stop_reason_;
   double stopping_since_s_ = 0;
   std::string save_reason_;            // of the checkpoint that is being made
+  double save_since_s_ = 0;            // monotonic
   std::optional<ExitCode> exit_code_;  // set: all that is left is the last checkpoint
   double tokens_per_s_ = 0;            // smoothed
   std::optional<double> last_loss_;

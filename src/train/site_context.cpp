@@ -35,9 +35,14 @@ bool SiteContext::window_open() const {
   return window != nullptr && window->open_unix_s <= now_unix_s();
 }
 
+bool SiteContext::may_train() const { return !config_.gate.enforce || window_open(); }
+
 std::optional<double> SiteContext::window_left_s() const {
-  if (!signal_ || !window_open()) return std::nullopt;
-  return window_at_or_after(windows_, now_unix_s())->close_unix_s - now_unix_s();
+  if (!signal_) return std::nullopt;
+  const double now = now_unix_s();
+  const Window* window = window_at_or_after(windows_, now);
+  if (window == nullptr || window->open_unix_s > now) return std::nullopt;
+  return window->close_unix_s - now;
 }
 
 std::optional<const Window*> SiteContext::next_window() const {

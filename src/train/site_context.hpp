@@ -26,6 +26,8 @@ class SiteContext {
   double now_unix_s() const { return clock_.now_unix_s(); }
 
   bool window_open() const;
+  // Also outside windows with gate.enforce off: then whoever started this process ends it.
+  bool may_train() const;
   // Simulated; nothing without a signal, while closed, or where the signal is live: its future is not known.
   std::optional<double> window_left_s() const;
   std::optional<const Window*> next_window() const;  // nothing without a known signal; null after the last

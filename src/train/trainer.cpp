@@ -43,7 +43,7 @@ bool window_has_passed(const Config& config) {
   if (!config.federation.hub.empty() || (config.signal.file.empty() && config.signal.provider.empty()))
     return false;
   const SiteContext context(config, {});
-  if (context.window_open()) return false;
+  if (context.may_train()) return false;
   const auto next = context.next_window();
   log_info("no window is open at {}; {}", format_utc(context.now_unix_s()),
            !next              ? "the signal is live, when one opens is not known"
