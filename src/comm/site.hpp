@@ -7,7 +7,9 @@
 #pragma once
 
 #include <span>
+#include <string>
 #include <type_traits>
+#include <vector>
 
 #include "comm/mpi.hpp"
 
@@ -33,6 +35,9 @@ class SiteComm {
   int rank() const { return rank_; }
   int size() const { return size_; }
   bool leader() const { return rank_ == 0; }
+  // Machines that the ranks run on, and whether this is the lowest rank of its machine.
+  int nodes() const { return nodes_; }
+  bool node_leader() const { return node_rank_ == 0; }
 
   // values = (Σ over ranks of values) / size, in place. The order of additions is fixed by the number of ranks
   // and values.size(): repeats are bit-identical, on all ranks. Host memory here.
@@ -41,6 +46,9 @@ class SiteComm {
   double max(double value);
   double min(double value);
   double sum(double value);  // added in rank order: bit-identical repeats
+  void sum(std::span<double> values);
+  // The texts of all ranks of this machine, by rank; longer than 63 bytes: cut.
+  std::vector<std::string> gather_on_node(const std::string& text);
   bool any(bool value);
   bool all(bool value);
   void barrier();
@@ -59,7 +67,8 @@ class SiteComm {
 
   MpiSession session_;
   MPI_Comm communicator_ = MPI_COMM_NULL;
-  int rank_ = 0, size_ = 1;
+  MPI_Comm node_ = MPI_COMM_NULL;  // the ranks of this machine
+  int rank_ = 0, size_ = 1, node_rank_ = 0, node_size_ = 1, nodes_ = 1;
 };
 
 }  // namespace spillway

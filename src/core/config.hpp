@@ -58,6 +58,13 @@ struct SiteConfig {
   double train_power_w = 0;  // declared power model, used where no meter is readable
   double idle_power_w = 0;
   double pue = 1.0;
+  std::string meter = "auto";        // auto | counters | model
+  std::optional<double> host_share;  // of a node's power that its counters do not see
+  bool idle_outside = false;         // nodes stay on, at idle power, while no job runs
+  double embodied_g_per_h = 0;       // declared: hardware's CO2 per hour of a job
+  double network_kwh_per_gb = 0;     // declared: energy of the traffic between sites
+  double peak_tflops = 0;            // of all devices of the site, for the MFU; 0: known for CUDA, else unknown
+  double telemetry_s = 10;           // real seconds between lines of the energy log
 };
 
 struct SignalConfig {
@@ -138,6 +145,7 @@ struct Config {
   OptimConfig optim;
   SiteConfig site;
   SignalConfig signal;
+  SignalConfig average;  // average intensity beside a marginal one; for accounting only
   SignalConfig emissions;  // where the gate's signal is not in g/kWh, or not the one to account with
   GateConfig gate;
   SimulateConfig simulate;

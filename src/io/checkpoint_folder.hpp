@@ -18,6 +18,7 @@ class CheckpointFolder {
   CheckpointFolder& operator=(const CheckpointFolder&) = delete;
   ~CheckpointFolder();
 
+  const std::filesystem::path& path() const { return folder_; }
   // checkpoint_00000123.h5 for the 123rd checkpoint of this folder.
   std::filesystem::path next_file() const;
   // Points `latest` at a file that is complete and removes all but the newest `keep` ones.

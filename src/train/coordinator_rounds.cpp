@@ -133,6 +133,7 @@ void Coordinator::order_exchange(double now_s, const std::vector<int>& working) 
     go.merge = static_cast<double>(go.next.blocks) > averaged_from ? "average" : "nesterov";
     go.reset_velocity = history_.last_merge.empty() || history_.last_merge == "adopt";
   }
+  round_.go_s = now_s;
   enter(now_s, EpochState::exchanging, everybody());
   send_epoch(go);
 }
@@ -174,8 +175,9 @@ void Coordinator::commit_round(double now_s) {
   entry.model.hash = round_.hashes.begin()->second;
   entry.merge = round_.go.merge;
   entry.clock_unix_s = host_.clock_unix_s();
+  entry.timing = {*round_.finish_s - round_.began_s, round_.go_s - *round_.finish_s, now_s - round_.go_s};
   for (const auto& [name, ready] : round_.ready)
-    if (ready.tokens > 0) entry.sites[name] = {ready.tokens, ready.consumed};
+    if (ready.tokens > 0) entry.sites[name] = {ready.tokens, ready.consumed, ready.energy};
   // The point of no return: once it is on disk the round is committed, whatever dies next.
   host_.append_journal(to_json(entry));
   history_.commit(entry);

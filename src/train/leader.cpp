@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <limits>
 #include <numbers>
 #include <thread>
@@ -52,7 +53,7 @@ const char* signal_name(int signal_number) {
 
 Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader, Engine& engine,
                Federation* federation, CheckpointFolder& folder, TrainingState state,
-               const std::string& parent_digest)
+               const std::string& parent_digest, NodeMeter meter)
     : config_(config),
       setup_(setup),
       loader_(loader),
@@ -60,7 +61,7 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
       federation_(federation),
       folder_(folder),
       state_(std::move(state)),
-      context_(config, state_.energy),
+      context_(config),
       started_s_(monotonic_s()),
       saved_s_(started_s_) {
   if (federation_ != nullptr) {
@@ -71,15 +72,58 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
                                        member_options(config), std::move(member_state),
                                        static_cast<MemberHost&>(*this));
   }
+  start_metering(std::move(meter));
   lineage_.site = config.site.name;
   lineage_.parent_digest = parent_digest;
-  if (!member_) lineage_.started_unix_s = context_.now_unix_s();
+  if (!member_) {
+    lineage_.started_unix_s = context_.now_unix_s();
+    log_energy("start");
+  }
   lineage_.first_step = lineage_.last_step = global_step();
   lineage_.tokens = state_.record.tokens;
   lineage_.energy_kwh = state_.energy.energy_kwh();
   lineage_.emissions_g = state_.energy.emissions_g();
   if (!state_.record.validations.empty()) validated_step_ = state_.record.validations.back().step;
   if (member_) member_->announce(true);
+}
+
+// The log of energy goes on where it ended, also after a crash: then it knows more than the checkpoint.
+void Leader::start_metering(NodeMeter meter) {
+  telemetry_.emplace(folder_.path() / TelemetryLog::kFileName, config_.train.resume == "never");
+  const auto& logged = telemetry_->last_energy();
+  const bool newer = logged && logged->total_mj() > state_.energy.total_mj();
+  context_.start_metering(std::move(meter), newer ? *logged : state_.energy, !member_);
+}
+
+void Leader::enter(Phase phase) {
+  if (phase == context_.phase()) return;
+  log_energy("sample");
+  context_.enter(phase);
+}
+
+// Nothing is said of a job before the hub has told the run's time.
+void Leader::log_energy(const std::string& event) {
+  if (member_ && !member_->welcomed() && event == "sample") return;
+  TelemetryLine line;
+  line.event = event;
+  line.energy = context_.energy();
+  line.unix_s = context_.now_unix_s();
+  line.phase = context_.phase();
+  line.step = global_step();
+  line.tokens = state_.record.tokens;
+  line.trained_s = state_.record.trained_s;
+  if (event == "validation") {
+    line.loss_nats = state_.record.validations.back().loss_nats;
+    line.bits_per_byte = state_.record.validations.back().bits_per_byte;
+  } else if (loss_count_ > 0) {
+    line.loss_nats = loss_sum_ / static_cast<double>(loss_count_);
+    loss_sum_ = 0;
+    loss_count_ = 0;
+  }
+  const char* job = std::getenv("SLURM_JOB_ID");
+  if (event == "start" && job != nullptr) line.job = job;
+  telemetry_->append(line);
+  logged_s_ = monotonic_s();
 }
 
 std::int64_t Leader::global_step() const { return member_ ? member_->global_step() : state_.next_block; }
@@ -93,6 +137,7 @@ Decision Leader::decide() {
       return {Decision::Action::load_parameters};
     }
     announce_progress();
+    if (monotonic_s() - logged_s_ >= config_.site.telemetry_s) log_energy("sample");
     if (const auto decision = member_ ? next_federated() : next_alone()) return *decision;
     std::this_thread::sleep_for(std::chrono::duration<double>(kPoll_s));
   }
@@ -113,7 +158,7 @@ void Leader::leave(const std::string& reason) {
   stopping_ = true;
   stop_reason_ = reason;
   stopping_since_s_ = monotonic_s();
-  context_.enter(Phase::drain);
+  enter(Phase::drain);
   if (member_) member_->leave(reason);
 }
 
@@ -125,7 +170,7 @@ std::optional<Decision> Leader::next_alone() {
   if (step >= config_.train.steps) return finish(ExitCode::complete);
   if (config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s)
     save("periodic");
-  context_.enter(Phase::solo);
+  enter(Phase::solo);
   return Decision{Decision::Action::train, 0, state_.next_block, step};
 }
 
@@ -151,12 +196,12 @@ std::optional<Decision> Leader::next_federated() {
   if (config_.train.checkpoint_every_s > 0 && monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s)
     save("periodic");
   if (!member_->may_train()) {
-    context_.enter(member_->welcomed() ? Phase::federated : Phase::idle);
+    enter(member_->welcomed() ? Phase::federated : Phase::idle);
     return std::nullopt;
   }
   // Only committed models are validated: those are what the run is about.
   if (at_committed && validated_step_ != committed && validation_due(committed)) return validation(committed);
-  context_.enter(member_->federated() ? Phase::federated : Phase::solo);
+  enter(member_->federated() ? Phase::federated : Phase::solo);
   return Decision{Decision::Action::train, 0, member_->next_block(), member_->global_step()};
 }
 
@@ -171,6 +216,7 @@ Decision Leader::validation(std::int64_t step) const { return {Decision::Action:
 Decision Leader::finish(ExitCode code) {
   if (code == ExitCode::suspended) ++state_.record.suspends;
   save(code == ExitCode::complete ? "complete" : stop_reason_);
+  log_energy("end");
   if (member_ && code == ExitCode::complete) federation_->send(Bye{"the run is complete"});
   log_info("{} at step {} of {}: {}", code == ExitCode::complete ? "complete" : "suspended", global_step(),
            config_.train.steps, code == ExitCode::complete ? "all steps are done" : stop_reason_);
@@ -187,6 +233,8 @@ void Leader::trained(const Decision& decision, const StepOutcome& outcome, doubl
     log_warning("step {}: the gradient is not finite: no update", decision.global_step);
   }
   last_loss_ = outcome.loss_nats;
+  loss_sum_ += outcome.loss_nats;
+  ++loss_count_;
   const double rate = static_cast<double>(config_.train.tokens_per_step) / seconds;
   tokens_per_s_ = tokens_per_s_ == 0 ? rate : 0.9 * tokens_per_s_ + 0.1 * rate;
   ++steps_here_;
@@ -210,6 +258,7 @@ void Leader::validated(const Decision& decision, double loss_nats) {
                                                : std::numeric_limits<double>::quiet_NaN();
   state_.record.validations.push_back({decision.global_step, loss_nats, bits_per_byte});
   validated_step_ = decision.global_step;
+  log_energy("validation");
   log_info("validation at step {}: loss {:.4f} nats per token{}", decision.global_step, loss_nats,
            bytes_per_token ? fmt::format(", {:.4f} bits per byte", bits_per_byte) : "");
 }
@@ -217,13 +266,14 @@ void Leader::validated(const Decision& decision, double loss_nats) {
 void Leader::save(const std::string& reason) {
   const double start_s = monotonic_s();
   const Phase after = stopping_ ? Phase::drain : Phase::solo;
-  context_.enter(Phase::checkpoint);
+  enter(Phase::checkpoint);
   state_.parameters.resize(static_cast<std::size_t>(setup_.layout.total));
   engine_.read_parameters(state_.parameters);
   state_.optimizer = engine_.optimizer_state();
   state_.optimizer_updates = engine_.optimizer_updates();
   if (member_) state_.member = member_->state();
-  state_.energy = context_.energy();
+  log_energy("checkpoint");
+  state_.energy = context_.ledger();
   state_.energy_source = context_.energy_source();
   // This job's row is appended for the file; the next save writes it anew.
   LineageRow row = lineage_;
@@ -241,7 +291,7 @@ void Leader::save(const std::string& reason) {
   state_.optimizer.clear();
   state_.member.reset();
   saved_s_ = monotonic_s();
-  context_.enter(after);
+  enter(after);
   log_info("checkpoint {} ({}), digest {}, {:.2f} s", file.string(), reason, digest.substr(0, 12),
            saved_s_ - start_s);
 }
@@ -274,6 +324,7 @@ void Leader::pump() {
   if (!before && member_->welcomed()) {
     context_.set_clock(*member_->clock());
     lineage_.started_unix_s = context_.now_unix_s();
+    log_energy("start");
   }
   if (!member_->welcomed() && monotonic_s() - started_s_ > config_.federation.hub_deadline_s)
     fail(ExitCode::io, "no hub at {} within {}: is it running, and can its port be reached from here?",

@@ -17,6 +17,7 @@
 #include "train/member.hpp"
 #include "train/setup.hpp"
 #include "train/site_context.hpp"
+#include "train/telemetry.hpp"
 #include "train/training_state.hpp"
 
 namespace spillway {
@@ -40,12 +41,14 @@ class Leader final : private MemberHost {
   // federation: null for a run without hub. The engine holds the parameters of `state` already.
   Leader(const Config& config, const RunSetup& setup, const Loader& loader, Engine& engine,
          Federation* federation, CheckpointFolder& folder, TrainingState state,
-         const std::string& parent_digest);
+         const std::string& parent_digest, NodeMeter meter);
 
   // Waits until there is something to do.
   Decision decide();
   void trained(const Decision& decision, const StepOutcome& outcome, double seconds);
   void validated(const Decision& decision, double loss_nats);
+  // Energy of the site's other nodes since the last call.
+  void add_remote_energy(const RemoteEnergy& remote) { context_.add_remote(remote); }
   // The parameters that a load_parameters decision is about.
   std::span<const float> parameters() const { return state_of_member().base; }
 
@@ -60,12 +63,16 @@ class Leader final : private MemberHost {
   void pump();
   void announce_progress();
   void save(const std::string& reason);
+  void enter(Phase phase);
+  void log_energy(const std::string& event);
+  void start_metering(NodeMeter meter);
   const MemberState& state_of_member() const { return member_->state(); }
   std::int64_t global_step() const;
   const char* activity() const;
 
   // MemberHost
   void send(const Message& message) override;
+  nlohmann::json energy_so_far() override { return context_.energy().to_map(); }
   std::span<float> contribution() override;
   std::span<float> mailbox_velocity() override;
   std::span<float> mailbox_feedback() override;
@@ -83,6 +90,10 @@ class Leader final : private MemberHost {
   TrainingState state_;  // parameters and optimizer are filled in when a checkpoint is written
   SiteContext context_;
   std::unique_ptr<Member> member_;
+  std::optional<TelemetryLog> telemetry_;
+  double loss_sum_ = 0;  // since its last line
+  std::int64_t loss_count_ = 0;
+  double logged_s_ = 0;              // monotonic, of its last line
   LineageRow lineage_;               // of this job
   bool parameters_changed_ = false;  // the other ranks have not got them yet
   bool stopping_ = false;

@@ -305,6 +305,7 @@ void Member::end_round() {
   ready.version = state_.model.version;
   ready.consumed = state_.consumed;
   ready.tokens = count_blocks(state_.consumed) * options_.tokens_per_step;
+  ready.energy = host_.energy_so_far();
   host_.send(ready);
 }
 

@@ -28,12 +28,18 @@ struct CommitEntry {
   struct Work {
     std::int64_t tokens = 0;
     BlockRanges blocks;
+    nlohmann::json energy;  // the site's energy ledger at the round's end; null: not told
   };
   std::int64_t epoch = 0, round = 0;
   CommittedModel model;
   std::string merge;                  // Go.merge
   std::map<std::string, Work> sites;  // those that had trained
   double clock_unix_s = 0;            // simulated
+  // Real seconds: training, until the last member was ready, and the exchange with what surrounds it.
+  struct Timing {
+    double train_s = 0, wait_s = 0, exchange_s = 0;
+  };
+  std::optional<Timing> timing;  // journals of older versions have none
 };
 
 nlohmann::json to_json(const StartEntry& entry);   // {"type": "start", …}
