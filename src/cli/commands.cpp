@@ -14,6 +14,7 @@ const std::vector<Command>& commands() {
       {"courier", "connects a site's leader with the hub; started by train and vault", true, run_courier},
       {"gateway", "one epoch of the inter-site communicator; started by the courier", true, run_gateway},
       {"bench", "training speed of this machine", false, run_bench},
+      {"report", "what a run did, used and emitted: a page, JSON, CSV or Markdown", false, run_report},
       {"inspect", "what a checkpoint holds", false, run_inspect},
       {"verify", "whether checkpoints are whole: checksums and completeness", false, run_verify},
       {"diff", "how two checkpoints differ", false, run_diff},

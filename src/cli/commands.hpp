@@ -23,6 +23,7 @@ int run_train(const Arguments& arguments);
 int run_vault(const Arguments& arguments);
 int run_verify(const Arguments& arguments);
 int run_bench(const Arguments& arguments);
+int run_report(const Arguments& arguments);
 int run_signal(const Arguments& arguments);
 int run_plan(const Arguments& arguments);
 int run_simulate(const Arguments& arguments);

@@ -1,8 +1,11 @@
 // spillway local: hub and sites on this machine.
 #include "train/local.hpp"
 
+#include <iostream>
+
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
+#include "cli/report.hpp"
 
 namespace spillway::cli {
 
@@ -25,7 +28,9 @@ int run_local(const Arguments& arguments) {
     site.arguments.insert(site.arguments.end(), {"--site", name});
     run.sites[name] = std::move(site);
   }
-  return static_cast<int>(spillway::run_local(run));
+  const ExitCode code = spillway::run_local(run);
+  std::cout << "report:  " << write_page(config->run.dir) << "\n";
+  return static_cast<int>(code);
 }
 
 }  // namespace spillway::cli

@@ -189,6 +189,20 @@ std::vector<Key> make_keys() {
       key("site.nodes", &C::site, &SiteConfig::nodes, "nodes that the declared powers are of"),
       key("site.min-nodes", &C::site, &SiteConfig::min_nodes,
           "a window needs excess power for so many nodes"),
+      key("site.meter", &C::site, &SiteConfig::meter,
+          "counters (NVML, RAPL), model (declared power), or auto"),
+      key("site.host-share", &C::site, &SiteConfig::host_share,
+          "part of a node's power that its counters do not see, e.g. 0.25"),
+      key("site.idle-outside", &C::site, &SiteConfig::idle_outside,
+          "nodes idle while no job runs (reported apart): on or off"),
+      key("site.embodied", &C::site, &SiteConfig::embodied_g_per_h,
+          "declared CO2 of making the hardware, g per hour of a job"),
+      key("site.network-energy", &C::site, &SiteConfig::network_kwh_per_gb,
+          "declared energy of traffic between sites, kWh per GB"),
+      key("site.peak-tflops", &C::site, &SiteConfig::peak_tflops,
+          "peak of all devices of the site, for the MFU; 0: H100's for CUDA, else unknown"),
+      duration_key("site.telemetry-every", &C::site, &SiteConfig::telemetry_s,
+                   "real time between lines of the energy log"),
       key("signal.file", &C::signal, &SignalConfig::file, "file with the grid signal"),
       key("signal.region", &C::signal, &SignalConfig::region, "region (column) of the signal"),
       key("signal.format", &C::signal, &SignalConfig::format,
@@ -380,22 +394,28 @@ std::optional<std::pair<std::string, std::string>> split_site_key(const std::str
   return std::pair(name.substr(5, dot - 5), rest.find('.') == std::string::npos ? "site." + rest : rest);
 }
 
-std::vector<Assignment> read_file(const CommandSpec& spec, const std::string& path) {
-  std::ifstream stream(path);
-  if (!stream) fail(ExitCode::usage, "--config {}: cannot be read: check the path and its permissions", path);
+// where: what messages call the text.
+std::vector<Assignment> read_assignments(const CommandSpec& spec, std::istream& stream,
+                                         const std::string& where) {
   std::vector<Assignment> result;
   try {
     const auto parsed = po::parse_config_file(stream, po::options_description(), true);
     for (const auto& option : parsed.options) {
       std::string name = option.string_key;
       if (const auto site = split_site_key(name)) name = site->second;
-      if (!find_key(name)) fail_unknown(option.string_key, path, known_names(spec, false));
-      result.push_back({option.string_key, option.value.empty() ? "" : option.value.back(), path});
+      if (!find_key(name)) fail_unknown(option.string_key, where, known_names(spec, false));
+      result.push_back({option.string_key, option.value.empty() ? "" : option.value.back(), where});
     }
   } catch (const po::error& error) {
-    fail(ExitCode::usage, "--config {}: {}", path, error.what());
+    fail(ExitCode::usage, "{}: {}", where, error.what());
   }
   return result;
+}
+
+std::vector<Assignment> read_file(const CommandSpec& spec, const std::string& path) {
+  std::ifstream stream(path);
+  if (!stream) fail(ExitCode::usage, "--config {}: cannot be read: check the path and its permissions", path);
+  return read_assignments(spec, stream, path);
 }
 
 std::string to_ini(const Config& config) {
@@ -526,6 +546,14 @@ std::optional<Config> parse(CommandSpec& spec, const std::vector<std::string>& a
 Config parse_for_site(CommandSpec& spec, const std::vector<std::string>& arguments, const std::string& site) {
   po::variables_map values;
   return resolve(collect(spec, arguments, &values), site);
+}
+
+Config config_from_text(const std::string& ini, const std::string& where) {
+  std::istringstream stream(ini);
+  Config config;
+  for (const Assignment& assignment : read_assignments({}, stream, where)) apply(config, assignment);
+  config.resolved = ini;
+  return config;
 }
 
 }  // namespace spillway::cli

@@ -36,6 +36,10 @@ std::optional<Config> parse(CommandSpec& spec, const std::vector<std::string>& a
 // `arguments` are those that parse() was given.
 Config parse_for_site(CommandSpec& spec, const std::vector<std::string>& arguments, const std::string& site);
 
+// A resolved configuration from its own text, as --print-config shows it and checkpoints keep it. where: what messages call
+// it. Throws Error(usage).
+Config config_from_text(const std::string& ini, const std::string& where);
+
 // A subcommand: main() looks them up by name.
 struct Command {
   std::string name;

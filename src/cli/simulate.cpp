@@ -3,11 +3,14 @@
 
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
 #include "cli/scenario.hpp"
+#include "cli/simulate_page.hpp"
 #include "cli/sweep.hpp"
+#include "core/atomic_file.hpp"
 #include "core/error.hpp"
 #include "core/time.hpp"
 
@@ -146,13 +149,15 @@ int run_simulate(const Arguments& arguments) {
   spec.summary =
       "Replays a run over the signals of its sites: time, energy, emissions, and what it is compared with.";
   spec.usage = "spillway simulate --config FILE.ini [--policy P] [--sweep KEY=V1,V2 ...] [options]";
-  std::string format, plot;
+  std::string format, plot, page;
   std::vector<std::string> sweeps;
   bool all_policies = false;
   spec.options.add_options()("format", po::value(&format)->default_value("table"), "table, csv or json")(
       "all-policies", po::bool_switch(&all_policies), "the other policies too, after the chosen one")(
       "sweep", po::value(&sweeps),
       "KEY=V1,V2 ... with KEY open-below, hysteresis or min-length; may be repeated")(
+      "page", po::value(&page)->default_value(""),
+      "HTML file: the run as `spillway report` shows a real one")(
       "plot", po::value(&plot)->default_value(""), "of a sweep: SVG file, time to finish against emissions");
   spec.aliases = {{"signal", "signal.file"}, {"policy", "simulate.policy"}, {"tokens", "simulate.tokens"}};
   spec.sections = {"signal", "emissions", "average", "excess", "gate", "site", "simulate", "local"};
@@ -172,6 +177,10 @@ int run_simulate(const Arguments& arguments) {
     for (const Policy other : kPolicies)
       if (other != policy) runs.push_back({policy_name(other), scenario.simulate(other)});
   const std::vector<NamedOutcome> baselines = scenario.baselines(policy);
+  if (!page.empty()) {
+    const std::string text = simulate_page(scenario, policy, runs.front().outcome, baselines);
+    write_file_atomically(page, {std::as_bytes(std::span(text))});
+  }
   if (format == "csv")
     print_csv(runs, baselines);
   else if (format == "json")

@@ -68,7 +68,8 @@ SPILLWAY_MESSAGE(Hello, "hello",
                      FIELD(model) FIELD(consumed) FIELD(leased) FIELD(doubt_epoch) FIELD(doubt_round));
 SPILLWAY_MESSAGE(WindowChange, "window", FIELD(open) FIELD(closes_unix_s));
 SPILLWAY_MESSAGE(LeaseRequest, "lease_request", FIELD(blocks));
-SPILLWAY_MESSAGE(Ready, "ready", FIELD(round) FIELD(version) FIELD(tokens) FIELD(consumed) FIELD(delta));
+SPILLWAY_MESSAGE(Ready, "ready",
+                 FIELD(round) FIELD(version) FIELD(tokens) FIELD(consumed) FIELD(delta) FIELD(energy));
 SPILLWAY_MESSAGE(Formed, "formed", FIELD(epoch) FIELD(seconds));
 SPILLWAY_MESSAGE(Synced, "synced", FIELD(epoch) FIELD(model));
 SPILLWAY_MESSAGE(Done, "done", FIELD(epoch) FIELD(round) FIELD(hash) FIELD(seconds));
@@ -155,6 +156,9 @@ void check_rules(const std::string& where, const Hello& m) {
 }
 void check_rules(const std::string& where, const Fail& m) {
   if (!m.peer.empty()) check_name(where + ".peer", m.peer);
+}
+void check_rules(const std::string& where, const Ready& m) {
+  if (!m.energy.is_object() && !m.energy.is_null()) refuse(where + ".energy", "expected an object or null");
 }
 void check_rules(const std::string& where, const MemberHeartbeat& m) {
   for (const auto& [name, reached] : m.reach) check_name(where + ".reach", name);

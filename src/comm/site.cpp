@@ -53,16 +53,17 @@ SiteComm::SiteComm() {
   check_mpi(MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_rank(communicator_, &rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(communicator_, &size_), "MPI_Comm_size");
-  MPI_Comm machine = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_split_type(communicator_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine),
+  check_mpi(MPI_Comm_split_type(communicator_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node_),
             "MPI_Comm_split_type");
-  check_mpi(MPI_Comm_rank(machine, &machine_rank_), "MPI_Comm_rank");
-  check_mpi(MPI_Comm_size(machine, &machine_size_), "MPI_Comm_size");
-  check_mpi(MPI_Comm_free(&machine), "MPI_Comm_free");
+  check_mpi(MPI_Comm_rank(node_, &node_rank_), "MPI_Comm_rank");
+  check_mpi(MPI_Comm_size(node_, &node_size_), "MPI_Comm_size");
+  nodes_ = static_cast<int>(sum(node_leader() ? 1 : 0));
 }
 
 SiteComm::~SiteComm() {
-  if (std::uncaught_exceptions() == 0) MPI_Comm_free(&communicator_);
+  if (std::uncaught_exceptions() != 0) return;
+  MPI_Comm_free(&node_);
+  MPI_Comm_free(&communicator_);
 }
 
 void SiteComm::wait(MPI_Request& request) {
@@ -191,14 +192,34 @@ bool SiteComm::any(bool value) { return reduce(value ? 1 : 0, MPI_MAX) > 0; }
 bool SiteComm::all(bool value) { return reduce(value ? 1 : 0, MPI_MIN) > 0; }
 
 double SiteComm::sum(double value) {
-  std::vector<double> parts(static_cast<std::size_t>(size_));
+  sum(std::span(&value, 1));
+  return value;
+}
+
+void SiteComm::sum(std::span<double> values) {
+  const auto count = static_cast<int>(values.size());
+  std::vector<double> parts(values.size() * static_cast<std::size_t>(size_));
   MPI_Request request;
-  check_mpi(MPI_Iallgather(&value, 1, MPI_DOUBLE, parts.data(), 1, MPI_DOUBLE, communicator_, &request),
+  check_mpi(MPI_Iallgather(values.data(), count, MPI_DOUBLE, parts.data(), count, MPI_DOUBLE, communicator_,
+                           &request),
             "MPI_Iallgather");
   wait(request);
-  double total = 0;
-  for (const double part : parts) total += part;
-  return total;
+  std::fill(values.begin(), values.end(), 0.0);
+  for (std::size_t i = 0; i < parts.size(); ++i) values[i % values.size()] += parts[i];
+}
+
+std::vector<std::string> SiteComm::gather_on_node(const std::string& text) {
+  constexpr std::size_t bytes = 64;
+  std::string own = text.substr(0, bytes - 1);
+  own.resize(bytes, '\0');
+  std::string all(bytes * static_cast<std::size_t>(node_size_), '\0');
+  MPI_Request request;
+  check_mpi(MPI_Iallgather(own.data(), bytes, MPI_CHAR, all.data(), bytes, MPI_CHAR, node_, &request),
+            "MPI_Iallgather");
+  wait(request);
+  std::vector<std::string> texts;
+  for (std::size_t at = 0; at < all.size(); at += bytes) texts.emplace_back(all.c_str() + at);
+  return texts;
 }
 
 void SiteComm::barrier() {

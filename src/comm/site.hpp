@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -36,9 +37,11 @@ class SiteComm {
   int rank() const { return rank_; }
   int size() const { return size_; }
   bool leader() const { return rank_ == 0; }
-  // Ranks on this rank's machine, and this rank's place among them.
-  int machine_size() const { return machine_size_; }
-  int machine_rank() const { return machine_rank_; }
+  // Ranks on this rank's machine, this rank's place among them, and the machines of all ranks.
+  int node_size() const { return node_size_; }
+  int node_rank() const { return node_rank_; }
+  bool node_leader() const { return node_rank_ == 0; }
+  int nodes() const { return nodes_; }
 
   // Every rank has a vector of the same length, and `parts` says which rank owns which part of it.
   // sum_to_owners: an owner's part = Σ over ranks of that part, in place; the other parts keep what they hold. The order of
@@ -55,6 +58,9 @@ class SiteComm {
   double max(double value);
   double min(double value);
   double sum(double value);  // added in rank order: bit-identical repeats
+  void sum(std::span<double> values);
+  // The texts of all ranks of this machine, by rank; longer than 63 bytes: cut.
+  std::vector<std::string> gather_on_node(const std::string& text);
   bool any(bool value);
   bool all(bool value);
   void barrier();
@@ -79,8 +85,8 @@ class SiteComm {
 
   MpiSession session_;
   MPI_Comm communicator_ = MPI_COMM_NULL;
-  int rank_ = 0, size_ = 1;
-  int machine_rank_ = 0, machine_size_ = 1;
+  MPI_Comm node_ = MPI_COMM_NULL;  // the ranks of this machine
+  int rank_ = 0, size_ = 1, node_rank_ = 0, node_size_ = 1, nodes_ = 1;
 };
 
 }  // namespace spillway

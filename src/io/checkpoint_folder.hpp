@@ -18,6 +18,7 @@ class CheckpointFolder {
   CheckpointFolder& operator=(const CheckpointFolder&) = delete;
   ~CheckpointFolder();
 
+  const std::filesystem::path& path() const { return folder_; }
   // checkpoint_00000123.h5 for the 123rd checkpoint of this folder. Throws Error(io) where the folder was removed; where
   // it was made anew it is locked again.
   std::filesystem::path next_file();

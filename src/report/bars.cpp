@@ -11,7 +11,7 @@
 namespace spillway {
 namespace {
 
-constexpr double kBarRow = 34, kBarHeight = 20, kLaneRow = 40, kLaneHeight = 22, kFont = 12;
+constexpr double kBarRow = 34, kBarHeight = 20, kLaneRow = 40, kLaneHeight = 22, kFont = 12, kBoldFont = 13.2;
 
 // Every part's name once, in order of appearance.
 std::vector<LegendEntry> part_names(const BarChart& chart) {
@@ -41,7 +41,7 @@ BarLayout lay_out(const BarChart& chart, double width) {
   double labels = 0, notes = 0, most = 0;
   for (const Bar& bar : chart.bars) {
     labels = std::max(labels, text_width(bar.label, kFont));
-    notes = std::max(notes, text_width(bar.note, kFont));
+    if (!bar.unknown) notes = std::max(notes, text_width(bar.note, kBoldFont));
     most = std::max(most, total(bar));
   }
   BarLayout layout;
@@ -69,7 +69,8 @@ void draw_bar(Svg& svg, const Bar& bar, const BarChart& chart, const BarLayout& 
     x += length;
   }
   if (layout.above)
-    svg.text({width, top + 15}, bar.note, "end strong");
+    svg.text({bar.unknown ? 0 : width, bar.unknown ? y + 13 : top + 15}, bar.note,
+             bar.unknown ? "start" : "end strong");
   else
     svg.text({x + (bar.unknown ? 0 : 8), y + 15}, bar.note, bar.unknown ? "start" : "start strong");
 }

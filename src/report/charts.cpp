@@ -90,10 +90,11 @@ std::string draw(const LineChart& given, double width) {
   LineChart chart = given;
   fit_axes(chart);
   std::vector<LegendEntry> entries;
-  if (chart.curves.size() > 1)
+  if (chart.curves.size() > 1) {
     for (const Curve& curve : chart.curves)
       entries.push_back({curve.name, curve.color, curve.style != CurveStyle::points});
-  if (!chart.windows.empty()) entries.push_back({"window", LegendEntry::kWindow, false});
+    if (!chart.windows.empty()) entries.push_back({"window", LegendEntry::kWindow, false});
+  }
   const double legend_height = legend_rows(entries, width) * kLegendRow;
   const Plot plot = {kLeft, kTop + legend_height, width - kLeft - kRight, chart.height - kTop - kBottom};
   Svg svg(width, chart.height + legend_height, chart.title);

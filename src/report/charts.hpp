@@ -34,7 +34,7 @@ struct Level {
   std::string label;
 };
 
-// Curves over common axes. The axes' ranges come from the data where low >= high.
+// Curves over common axes, with a legend where there are several. The axes' ranges come from the data where low >= high.
 struct LineChart {
   std::string title;  // for screen readers; the page has the visible one
   Axis x, y;
@@ -87,8 +87,8 @@ std::string draw(const LaneChart& chart, double width);
 
 // The same picture for wide and for narrow screens; the page's style shows one of them.
 template <class Chart>
-std::string responsive(const Chart& chart) {
-  constexpr double wide = 980, narrow = 350;
+std::string responsive(const Chart& chart, double wide = 980) {
+  constexpr double narrow = 350;
   return "<div class=\"wide\">" + draw(chart, wide) + "</div><div class=\"narrow\">" + draw(chart, narrow) +
          "</div>\n";
 }

@@ -63,7 +63,7 @@ class DeviceEngine final : public Engine {
         device_(std::move(device)),
         backend_(device_, site, layout),
         plan_(plan_memory(device_, spec, layout, config.optim, share_, config.train.micro_batch,
-                          sequences_per_rank_, site.machine_size())),
+                          sequences_per_rank_, site.node_size())),
         parameters_(device_, layout, true),
         model_(device_, spec, plan_.micro_batch, Purpose::train),
         optimizer_(device_, layout, config.optim, config.train.steps, share_),
@@ -202,7 +202,7 @@ std::unique_ptr<Engine> make_engine(const Config& config, const GptSpec& spec, c
 #ifdef SPILLWAY_HAVE_CUDA
   if (config.train.device == "cuda")
     return std::make_unique<DeviceEngine<Cuda>>(config, spec, layout, loader, site,
-                                                open_gpu(config.train, site.machine_rank()));
+                                                open_gpu(config.train, site.node_rank()));
 #endif
   fail(ExitCode::usage, "train.device = {}: this build has no such device", config.train.device);
 }

@@ -3,6 +3,7 @@
 #include "train/gpu.hpp"
 
 #include "core/error.hpp"
+#include "kernels/cuda/bus_id.hpp"
 
 namespace spillway {
 namespace {
@@ -18,15 +19,21 @@ AttentionChoice attention_choice(const std::string& name) {
   return AttentionChoice::cudnn;
 }
 
-}  // namespace
-
-Cuda open_gpu(const TrainConfig& config, int rank) {
-  const AttentionChoice attention = attention_choice(config.attention);
+int gpu_index(int rank) {
   const int gpus = Cuda::count();
   if (gpus == 0)
     fail(ExitCode::usage,
          "train.device = cuda: this machine has no usable NVIDIA GPU (no device or no driver)");
-  Cuda device(rank % gpus);
+  return rank % gpus;
+}
+
+}  // namespace
+
+std::string gpu_bus_id(int rank) { return gpu_bus_id_of(gpu_index(rank)); }
+
+Cuda open_gpu(const TrainConfig& config, int rank) {
+  const AttentionChoice attention = attention_choice(config.attention);
+  Cuda device(gpu_index(rank));
   device.deterministic = config.deterministic;
   device.attention = attention;
   return device;

@@ -1,6 +1,8 @@
 // The GPU that the section [train] asks for.
 #pragma once
 
+#include <string>
+
 #include "core/config.hpp"
 #include "kernels/cuda/device.hpp"
 
@@ -10,5 +12,7 @@ namespace spillway {
 // rank its own GPU only, that one is taken. Applies train.deterministic and train.attention.
 // Throws Error(usage) where there is no usable GPU, or for an attention that is unknown or was not built.
 Cuda open_gpu(const TrainConfig& config, int rank);
+// Where that GPU sits: gpu_bus_id_of().
+std::string gpu_bus_id(int rank);
 
 }  // namespace spillway

@@ -12,24 +12,16 @@
 #include <string>
 
 #include "core/error.hpp"
-#include "core/hash.hpp"
 #include "core/log.hpp"
+#include "core/sealed_line.hpp"
 
 namespace spillway {
 namespace {
 
-// "<32 hex digits> <json>"
-std::string line_of(const nlohmann::json& entry) {
-  const std::string text = entry.dump();
-  return xxh3_hex({bytes_of(text)}) + " " + text + "\n";
-}
-
 std::optional<nlohmann::json> parse_line(const std::string& line) {
-  constexpr std::size_t digits = 32;
-  if (line.size() <= digits + 1 || line[digits] != ' ') return std::nullopt;
-  const std::string text = line.substr(digits + 1);
-  if (xxh3_hex({bytes_of(text)}) != line.substr(0, digits)) return std::nullopt;
-  auto entry = nlohmann::json::parse(text, nullptr, false);
+  const auto text = unsealed(line);
+  if (!text) return std::nullopt;
+  auto entry = nlohmann::json::parse(*text, nullptr, false);
   if (entry.is_discarded()) return std::nullopt;
   return entry;
 }
@@ -103,7 +95,7 @@ Journal::Journal(std::filesystem::path file) : file_(std::move(file)) {
 Journal::~Journal() { close(descriptor_); }
 
 void Journal::append(const nlohmann::json& entry) {
-  const std::string line = line_of(entry);
+  const std::string line = sealed_line(entry.dump());
   // A crash in between leaves a torn end, which the next start cuts off.
   for (std::size_t written = 0; written < line.size();) {
     const ssize_t count = write(descriptor_, line.data() + written, line.size() - written);

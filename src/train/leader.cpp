@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <limits>
 #include <numbers>
 #include <thread>
@@ -54,7 +55,7 @@ const char* signal_name(int signal_number) {
 
 Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader, Engine& engine,
                Federation* federation, CheckpointFolder& folder, TrainingState state,
-               const std::string& parent_digest)
+               const std::string& parent_digest, NodeMeter meter)
     : config_(config),
       setup_(setup),
       loader_(loader),
@@ -62,7 +63,7 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
       federation_(federation),
       folder_(folder),
       state_(std::move(state)),
-      context_(config, state_.energy),
+      context_(config),
       started_s_(monotonic_s()),
       saved_s_(started_s_) {
   if (federation_ != nullptr) {
@@ -75,15 +76,58 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
   }
   require_free_space(folder_.next_file(), training_state_bytes(setup.layout, member_ != nullptr, 0));
   if (!parent_digest.empty()) last_good_ = "the one this job resumed from";
+  start_metering(std::move(meter));
   lineage_.site = config.site.name;
   lineage_.parent_digest = parent_digest;
-  if (!member_) lineage_.started_unix_s = context_.now_unix_s();
+  if (!member_) {
+    lineage_.started_unix_s = context_.now_unix_s();
+    log_energy("start");
+  }
   lineage_.first_step = lineage_.last_step = global_step();
   lineage_.tokens = state_.record.tokens;
   lineage_.energy_kwh = state_.energy.energy_kwh();
   lineage_.emissions_g = state_.energy.emissions_g();
   if (!state_.record.validations.empty()) validated_step_ = state_.record.validations.back().step;
   if (member_) member_->announce(true);
+}
+
+// The log of energy goes on where it ended, also after a crash: then it knows more than the checkpoint.
+void Leader::start_metering(NodeMeter meter) {
+  telemetry_.emplace(folder_.path() / TelemetryLog::kFileName, config_.train.resume == "never");
+  const auto& logged = telemetry_->last_energy();
+  const bool newer = logged && logged->total_mj() > state_.energy.total_mj();
+  context_.start_metering(std::move(meter), newer ? *logged : state_.energy, !member_);
+}
+
+void Leader::enter(Phase phase) {
+  if (phase == context_.phase()) return;
+  log_energy("sample");
+  context_.enter(phase);
+}
+
+// Nothing is said of a job before the hub has told the run's time.
+void Leader::log_energy(const std::string& event) {
+  if (member_ && !member_->welcomed() && event == "sample") return;
+  TelemetryLine line;
+  line.event = event;
+  line.energy = context_.energy();
+  line.unix_s = context_.now_unix_s();
+  line.phase = context_.phase();
+  line.step = global_step();
+  line.tokens = state_.record.tokens;
+  line.trained_s = state_.record.trained_s;
+  if (event == "validation") {
+    line.loss_nats = state_.record.validations.back().loss_nats;
+    line.bits_per_byte = state_.record.validations.back().bits_per_byte;
+  } else if (loss_count_ > 0) {
+    line.loss_nats = loss_sum_ / static_cast<double>(loss_count_);
+    loss_sum_ = 0;
+    loss_count_ = 0;
+  }
+  const char* job = std::getenv("SLURM_JOB_ID");
+  if (event == "start" && job != nullptr) line.job = job;
+  telemetry_->append(line);
+  logged_s_ = monotonic_s();
 }
 
 std::int64_t Leader::global_step() const { return member_ ? member_->global_step() : state_.next_block; }
@@ -98,6 +142,7 @@ Decision Leader::decide() {
       return {Decision::Action::load_parameters};
     }
     announce_progress();
+    if (monotonic_s() - logged_s_ >= config_.site.telemetry_s) log_energy("sample");
     if (const auto decision = member_ ? next_federated() : next_alone()) return *decision;
     std::this_thread::sleep_for(std::chrono::duration<double>(kPoll_s));
   }
@@ -118,7 +163,7 @@ void Leader::leave(const std::string& reason) {
   stopping_ = true;
   stop_reason_ = reason;
   stopping_since_s_ = monotonic_s();
-  context_.enter(Phase::drain);
+  enter(Phase::drain);
   if (member_) member_->leave(reason);
 }
 
@@ -129,7 +174,7 @@ std::optional<Decision> Leader::next_alone() {
     return validation(step);
   if (step >= config_.train.steps) return finish(ExitCode::complete);
   if (checkpoint_due()) return checkpoint("periodic");
-  context_.enter(Phase::solo);
+  enter(Phase::solo);
   return Decision{Decision::Action::train, 0, state_.next_block, step};
 }
 
@@ -154,12 +199,12 @@ std::optional<Decision> Leader::next_federated() {
   }
   if (checkpoint_due()) return checkpoint("periodic");
   if (!member_->may_train()) {
-    context_.enter(member_->welcomed() ? Phase::federated : Phase::idle);
+    enter(member_->welcomed() ? Phase::federated : Phase::idle);
     return std::nullopt;
   }
   // Only committed models are validated: those are what the run is about.
   if (at_committed && validated_step_ != committed && validation_due(committed)) return validation(committed);
-  context_.enter(member_->federated() ? Phase::federated : Phase::solo);
+  enter(member_->federated() ? Phase::federated : Phase::solo);
   return Decision{Decision::Action::train, 0, member_->next_block(), member_->global_step()};
 }
 
@@ -185,6 +230,7 @@ Decision Leader::finish(ExitCode code) {
 }
 
 Decision Leader::exit_loop() {
+  log_energy("end");
   const bool complete = *exit_code_ == ExitCode::complete;
   if (member_ && complete) federation_->send(Bye{"the run is complete"});
   log_info("{} at step {} of {}: {}", complete ? "complete" : "suspended", global_step(), config_.train.steps,
@@ -202,6 +248,8 @@ void Leader::trained(const Decision& decision, const StepOutcome& outcome, doubl
     log_warning("step {}: the gradient is not finite: no update", decision.global_step);
   }
   last_loss_ = outcome.loss_nats;
+  loss_sum_ += outcome.loss_nats;
+  ++loss_count_;
   const double rate = static_cast<double>(config_.train.tokens_per_step) / seconds;
   tokens_per_s_ = tokens_per_s_ == 0 ? rate : 0.9 * tokens_per_s_ + 0.1 * rate;
   ++steps_here_;
@@ -225,6 +273,7 @@ void Leader::validated(const Decision& decision, double loss_nats) {
                                                : std::numeric_limits<double>::quiet_NaN();
   state_.record.validations.push_back({decision.global_step, loss_nats, bits_per_byte});
   validated_step_ = decision.global_step;
+  log_energy("validation");
   log_info("validation at step {}: loss {:.4f} nats per token{}", decision.global_step, loss_nats,
            bytes_per_token ? fmt::format(", {:.4f} bits per byte", bits_per_byte) : "");
 }
@@ -245,7 +294,8 @@ void Leader::copy_state(std::vector<HostTensor> optimizer) {
   to.optimizer_updates = engine_.optimizer_updates();
   to.next_block = state_.next_block;
   if (member_) to.member = member_->state();
-  to.energy = context_.energy();
+  log_energy("checkpoint");
+  to.energy = context_.ledger();
   to.energy_source = context_.energy_source();
   to.record = state_.record;
   // This job's row so far; the next checkpoint has it anew.
@@ -279,7 +329,7 @@ void Leader::save(std::vector<HostTensor> optimizer) {
            global_step(), last_good_.empty() ? "the start" : last_good_, result.error);
     finish_save(result);
   }
-  context_.enter(after);
+  enter(after);
 }
 
 void Leader::finish_save(const BackgroundWriter::Result& result) {
@@ -325,6 +375,7 @@ void Leader::pump() {
   if (!before && member_->welcomed()) {
     context_.set_clock(*member_->clock());
     lineage_.started_unix_s = context_.now_unix_s();
+    log_energy("start");
   }
   if (!member_->welcomed() && monotonic_s() - started_s_ > config_.federation.hub_deadline_s)
     fail(ExitCode::io, "no hub at {} within {}: is it running, and can its port be reached from here?",

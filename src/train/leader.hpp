@@ -18,6 +18,7 @@
 #include "train/member.hpp"
 #include "train/setup.hpp"
 #include "train/site_context.hpp"
+#include "train/telemetry.hpp"
 #include "train/training_state.hpp"
 
 namespace spillway {
@@ -42,7 +43,7 @@ class Leader final : private MemberHost {
   // federation: null for a run without hub. The engine holds the parameters of `state` already.
   Leader(const Config& config, const RunSetup& setup, const Loader& loader, Engine& engine,
          Federation* federation, CheckpointFolder& folder, TrainingState state,
-         const std::string& parent_digest);
+         const std::string& parent_digest, NodeMeter meter);
 
   // Waits until there is something to do.
   Decision decide();
@@ -51,6 +52,8 @@ class Leader final : private MemberHost {
   // Starts to write the checkpoint that a decision was about. The job's last one is on disk on return; Error(io) where
   // it cannot be written.
   void save(std::vector<HostTensor> optimizer);
+  // Energy of the site's other nodes since the last call.
+  void add_remote_energy(const RemoteEnergy& remote) { context_.add_remote(remote); }
   // The parameters that a load_parameters decision is about.
   std::span<const float> parameters() const { return state_of_member().base; }
 
@@ -69,12 +72,16 @@ class Leader final : private MemberHost {
   void announce_progress();
   void copy_state(std::vector<HostTensor> optimizer);
   void finish_save(const BackgroundWriter::Result& result);
+  void enter(Phase phase);
+  void log_energy(const std::string& event);
+  void start_metering(NodeMeter meter);
   const MemberState& state_of_member() const { return member_->state(); }
   std::int64_t global_step() const;
   const char* activity() const;
 
   // MemberHost
   void send(const Message& message) override;
+  nlohmann::json energy_so_far() override { return context_.energy().to_map(); }
   std::span<float> contribution() override;
   std::span<float> mailbox_velocity() override;
   std::span<float> mailbox_feedback() override;
@@ -92,6 +99,10 @@ class Leader final : private MemberHost {
   TrainingState state_;  // without parameters, optimizer and member: those are the engine's and member_'s
   SiteContext context_;
   std::unique_ptr<Member> member_;
+  std::optional<TelemetryLog> telemetry_;
+  double loss_sum_ = 0;  // since its last line
+  std::int64_t loss_count_ = 0;
+  double logged_s_ = 0;              // monotonic, of its last line
   LineageRow lineage_;               // of this job
   bool parameters_changed_ = false;  // the other ranks have not got them yet
   bool stopping_ = false;

@@ -317,6 +317,7 @@ void Member::end_round() {
     const DeltaStatistics delta = measure_delta(host_.contribution(), options_.tensor_ends);
     ready.delta = {delta.finite, delta.norm, delta.tensor_norms, delta.sketch};
   }
+  ready.energy = host_.energy_so_far();
   host_.send(ready);
 }
 

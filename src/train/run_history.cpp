@@ -19,7 +19,12 @@ nlohmann::json to_json(const StartEntry& entry) {
 nlohmann::json to_json(const CommitEntry& entry) {
   nlohmann::json sites = nlohmann::json::object();
   for (const auto& [site, work] : entry.sites)
-    sites[site] = {{"tokens", work.tokens}, {"blocks", work.blocks}, {"delta_norm", work.delta_norm}};
+    sites[site] = {{"tokens", work.tokens}, {"blocks", work.blocks}, {"delta_norm", work.delta_norm}, {"energy", work.energy}};
+  nlohmann::json timing = nullptr;
+  if (entry.timing)
+    timing = {{"train_s", entry.timing->train_s},
+              {"wait_s", entry.timing->wait_s},
+              {"exchange_s", entry.timing->exchange_s}};
   return {{"type", "commit"},
           {"epoch", entry.epoch},
           {"round", entry.round},
@@ -29,7 +34,8 @@ nlohmann::json to_json(const CommitEntry& entry) {
           {"merge", entry.merge},
           {"sites", sites},
           {"clock_unix_s", entry.clock_unix_s},
-          {"data", entry.data}};
+          {"data", entry.data},
+          {"timing", timing}};
 }
 
 std::string type_of_entry(const nlohmann::json& entry) {
@@ -60,11 +66,13 @@ CommitEntry commit_entry(const nlohmann::json& entry) {
     commit.model = {entry.at("version"), entry.at("blocks"), entry.at("hash")};
     commit.merge = entry.at("merge");
     commit.clock_unix_s = entry.at("clock_unix_s");
-    // Journals of before have neither norms nor data.
+    // Journals of before have neither norms, nor data, nor timing, nor energy.
     commit.data = entry.value("data", "");
+    if (const auto timing = entry.value("timing", nlohmann::json(nullptr)); !timing.is_null())
+      commit.timing = CommitEntry::Timing{timing.at("train_s"), timing.at("wait_s"), timing.at("exchange_s")};
     for (const auto& [site, work] : entry.at("sites").items())
-      commit.sites[site] = {work.at("tokens"), RangeSet(work.at("blocks").get<BlockRanges>()).ranges(),
-                            work.value("delta_norm", 0.0)};
+      commit.sites[site] = {work.at("tokens"), RangeSet(work.at("blocks").get<BlockRanges>()).ranges(), work.value("delta_norm", 0.0),
+                            work.value("energy", nlohmann::json(nullptr))};
     return commit;
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::bad_data, "journal entry {}: {}", entry.dump().substr(0, 200), error.what());

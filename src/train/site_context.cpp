@@ -7,8 +7,19 @@
 
 namespace spillway {
 
-SiteContext::SiteContext(const Config& config, EnergyLedger ledger)
-    : config_(config), clock_(make_clock(config.clock)), ledger_(ledger) {
+namespace {
+
+std::optional<Signal> read_if_named(const SignalConfig& config) {
+  return config.file.empty() ? std::nullopt : std::optional(read_signal(config));
+}
+
+}  // namespace
+
+SiteContext::SiteContext(const Config& config)
+    : config_(config),
+      clock_(make_clock(config.clock)),
+      emissions_(read_if_named(config.emissions)),
+      average_(read_if_named(config.average)) {
   if (!config.signal.provider.empty()) {
     live_ = std::make_unique<LiveGate>(config);
   } else if (!config.signal.file.empty()) {
@@ -16,15 +27,23 @@ SiteContext::SiteContext(const Config& config, EnergyLedger ledger)
     windows_ = site_windows(signals, config.gate.min_length_s);
     signal_ = std::move(signals.gate);
   }
-  meter_ = make_meter(config.site, config.clock.mode == "real");
-  source_ = meter_->source();
   booked_until_unix_s_ = now_unix_s();
+}
+
+void SiteContext::start_metering(NodeMeter meter, const EnergyLedger& ledger, bool clock_known) {
+  meter_ = std::move(meter.meter);
+  other_nodes_ = meter.other_nodes;
+  source_ = meter_->source();
+  ledger_ = ledger;
+  clock_known_ = clock_known;
+  booked_until_unix_s_ = now_unix_s() - (monotonic_s() - meter.since_s) * clock_.speed;
 }
 
 void SiteContext::set_clock(const ClockSpec& clock) {
   // The time already booked was measured on the other clock; only its length carries over.
   const double unbooked_s = (now_unix_s() - booked_until_unix_s_) / clock_.speed;
   clock_ = clock;
+  clock_known_ = true;
   booked_until_unix_s_ = now_unix_s() - unbooked_s * clock_.speed;
 }
 
@@ -56,29 +75,62 @@ std::optional<double> SiteContext::intensity_g_per_kwh() const {
 }
 
 void SiteContext::enter(Phase phase) {
+  if (!clock_known_) return;
   energy();
   phase_ = phase;
 }
 
-void SiteContext::book(double joules, double from_unix_s, double to_unix_s) {
+void SiteContext::book(const EnergyFlow& flow) {
+  const Signal* gate = signal_ ? &*signal_ : nullptr;
+  const std::vector<Window>* windows = &windows_;
+  Signal so_far;
+  std::vector<Window> live_windows;
   if (live_) {
-    live_->open(to_unix_s);  // the window goes on until now
-    const Signal so_far = live_->snapshot();
-    ledger_.add(phase_, joules, from_unix_s, to_unix_s, &so_far, live_->windows());
-    return;
+    live_->open(flow.to_unix_s);  // the window goes on until now
+    so_far = live_->snapshot();
+    live_windows = live_->windows();
+    gate = &so_far;
+    windows = &live_windows;
   }
-  ledger_.add(phase_, joules, from_unix_s, to_unix_s, signal_ ? &*signal_ : nullptr, windows_);
+  ledger_.add(flow, {emissions_ ? &*emissions_ : gate, average_ ? &*average_ : nullptr, windows});
 }
 
 const EnergyLedger& SiteContext::energy() {
   const double now = now_unix_s();
-  const double seconds = now - booked_until_unix_s_;
-  if (seconds > 0) {
-    const double joules = meter_->joules_since_last(phase_, seconds);
-    book(joules, booked_until_unix_s_, now);
+  if (meter_ && clock_known_ && now > booked_until_unix_s_) {
+    const EnergySample sample = meter_->sample(phase_, now - booked_until_unix_s_);
+    book(sample.flow(phase_, booked_until_unix_s_, now));
+    if (other_nodes_) since_remote_.push_back({phase_, booked_until_unix_s_, now});
     booked_until_unix_s_ = now;
   }
   return ledger_;
+}
+
+void SiteContext::add_remote(const RemoteEnergy& remote) {
+  energy();
+  for (std::size_t i = 0; i < kComponents; ++i) {
+    pending_.measured_j[i] += remote.measured_j[i];
+    pending_.modelled_j[i] += remote.modelled_j[i];
+  }
+  pending_.unmetered_nodes = remote.unmetered_nodes;
+  if (since_remote_.empty()) return;
+  double all_s = 0;
+  for (const Stretch& stretch : since_remote_) all_s += stretch.to_unix_s - stretch.from_unix_s;
+  for (const bool measured : {true, false}) {
+    EnergyFlow flow;
+    flow.measured.fill(measured);
+    flow.known = measured || pending_.unmetered_nodes == 0 || source_ == "modelled";
+    for (std::size_t i = 0; i < kComponents; ++i)
+      flow.power_w[i] = (measured ? pending_.measured_j[i] : pending_.modelled_j[i]) / all_s;
+    for (const Stretch& stretch : since_remote_) {
+      flow.phase = stretch.phase;
+      flow.from_unix_s = stretch.from_unix_s;
+      flow.to_unix_s = stretch.to_unix_s;
+      book(flow);
+    }
+  }
+  since_remote_.clear();
+  pending_ = {};
 }
 
 }  // namespace spillway

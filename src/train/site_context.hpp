@@ -1,8 +1,10 @@
 // A site's surroundings as the leader sees them: the clock, the signal and its windows, and the energy they cost.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,11 +17,32 @@
 
 namespace spillway {
 
+// Sums over a site's nodes besides the leader's, in a form that travels between ranks.
+struct RemoteEnergy {
+  std::array<double, kComponents> measured_j = {}, modelled_j = {};
+  double unmetered_nodes = 0;  // that have no counter of all that computes
+  std::span<double> values() { return {measured_j.data(), 2 * kComponents + 1}; }
+};
+static_assert(sizeof(RemoteEnergy) == (2 * kComponents + 1) * sizeof(double));
+
+// The meter of the leader's node, when it began, and whether the site has other nodes with meters of their own.
+struct NodeMeter {
+  std::unique_ptr<EnergyMeter> meter;
+  double since_s = 0;  // monotonic
+  bool other_nodes = false;
+};
+
 class SiteContext {
  public:
-  // Reads the signal of [signal], or asks signal.provider for it; with neither the window is always open. ledger: carried on from a checkpoint.
-  // The meter runs from now on, in phase startup.
-  SiteContext(const Config& config, EnergyLedger ledger);
+  // Reads the signal of [signal], or asks signal.provider for it; with neither the window is always open.
+  explicit SiteContext(const Config& config);
+
+  // Energy is counted from meter.since_s on, in phase startup. ledger: what was counted before.
+  // clock_known: false while the hub has not told the run's clock; until set_clock() the time counts as start-up.
+  void start_metering(NodeMeter meter, const EnergyLedger& ledger, bool clock_known);
+  // Energy of the site's other nodes since the last call. It is booked over the time since then, under the phases that
+  // ran, each by its share of that time. Where the leader's node goes by a declared power, that is the whole site's.
+  void add_remote(const RemoteEnergy& remote);
 
   // Replaces the clock, e.g. by the hub's.
   void set_clock(const ClockSpec& clock);
@@ -37,16 +60,29 @@ class SiteContext {
   void enter(Phase phase);
   // The same, staying in the phase.
   const EnergyLedger& energy();
+  const EnergyLedger& ledger() const { return ledger_; }  // as of the last call of energy()
+  Phase phase() const { return phase_; }
   const std::string& energy_source() const { return source_; }
+  const Signal* signal() const { return signal_ ? &*signal_ : nullptr; }
 
  private:
-  void book(double joules, double from_unix_s, double to_unix_s);
+  void book(const EnergyFlow& flow);
 
   Config config_;
   ClockSpec clock_;
-  std::optional<Signal> signal_;
-  std::unique_ptr<LiveGate> live_;
+  std::optional<Signal> signal_;     // of the gate
+  std::unique_ptr<LiveGate> live_;   // the gate where its signal is live
+  std::optional<Signal> emissions_;  // where emissions are counted by another one
+  std::optional<Signal> average_;
   std::vector<Window> windows_;
+  struct Stretch {
+    Phase phase;
+    double from_unix_s, to_unix_s;
+  };
+  std::vector<Stretch> since_remote_;  // what was booked since the other nodes were heard
+  RemoteEnergy pending_;               // not booked yet
+  bool other_nodes_ = false;
+  bool clock_known_ = false;
   std::unique_ptr<EnergyMeter> meter_;
   std::string source_;
   EnergyLedger ledger_;

@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "data/ledger.hpp"
-#include "energy/meter.hpp"
+#include "energy/baselines.hpp"
+#include "energy/energy_ledger.hpp"
 #include "energy/signal.hpp"
 #include "io/checkpoint_folder.hpp"
 #include "train/journal.hpp"

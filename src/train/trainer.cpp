@@ -1,5 +1,6 @@
 #include "train/trainer.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -14,6 +15,9 @@
 #include "train/leader.hpp"
 #include "train/memory_plan.hpp"
 #include "train/site_context.hpp"
+#ifdef SPILLWAY_HAVE_CUDA
+#include "train/gpu.hpp"
+#endif
 
 namespace spillway {
 namespace {
@@ -42,7 +46,7 @@ std::optional<CheckpointReader> find_checkpoint(const Config& config, const Chec
 bool window_has_passed(const Config& config) {
   if (!config.federation.hub.empty() || (config.signal.file.empty() && config.signal.provider.empty()))
     return false;
-  const SiteContext context(config, {});
+  const SiteContext context(config);
   if (context.may_train()) return false;
   const auto next = context.next_window();
   log_info("no window is open at {}; {}", format_utc(context.now_unix_s()),
@@ -62,9 +66,61 @@ void load_engine_state(Engine& engine, SiteComm& site, const ParameterLayout& la
   state.optimizer.clear();
 }
 
+// The hardware of this rank's node as its meter sees it; only the node's first rank needs the answer. Collective.
+MeteredNode metered_node(const Config& config, SiteComm& site) {
+  MeteredNode node;
+  node.on_gpus = config.train.device == "cuda";
+  std::string bus_id;
+#ifdef SPILLWAY_HAVE_CUDA
+  if (node.on_gpus) bus_id = gpu_bus_id(site.rank());
+#endif
+  node.gpu_bus_ids = site.gather_on_node(bus_id);
+  std::sort(node.gpu_bus_ids.begin(), node.gpu_bus_ids.end());
+  node.gpu_bus_ids.erase(std::unique(node.gpu_bus_ids.begin(), node.gpu_bus_ids.end()),
+                         node.gpu_bus_ids.end());
+  std::erase(node.gpu_bus_ids, "");
+  return node;
+}
+
+// The meter of a node besides the leader's; other ranks have none. A declared power is the whole site's and is counted at
+// the leader: here only counters count.
+class RemoteMeter {
+ public:
+  RemoteMeter(const Config& config, const MeteredNode& node, bool reads) : reads_(reads) {
+    if (!reads || config.site.meter == "model" || config.clock.mode != "real") return;
+    meter_ = make_meter(config.site, true, node);
+    if (meter_->source() == "modelled" || meter_->source() == "unknown") meter_.reset();
+    last_s_ = monotonic_s();
+  }
+
+  RemoteEnergy since_last() {
+    RemoteEnergy energy;
+    energy.unmetered_nodes = reads_ && !meter_ ? 1 : 0;
+    const double now_s = monotonic_s(), seconds = now_s - last_s_;
+    if (!meter_ || seconds <= 0) return energy;
+    last_s_ = now_s;
+    const EnergySample sample = meter_->sample(Phase::solo, seconds);
+    for (std::size_t i = 0; i < kComponents; ++i)
+      (sample.measured[i] ? energy.measured_j : energy.modelled_j)[i] = sample.power_w[i] * seconds;
+    energy.unmetered_nodes = sample.known ? 0 : 1;
+    return energy;
+  }
+
+ private:
+  bool reads_;
+  std::unique_ptr<EnergyMeter> meter_;
+  double last_s_ = 0;
+};
+
 ExitCode train(const Config& config, const RunSetup& setup, Federation* federation, SiteComm& site) {
   const Loader loader(config.data.dir, setup.spec.sequence, config.train.tokens_per_step,
                       config.train.val_tokens, config.train.seed);
+  const MeteredNode node = metered_node(config, site);
+  NodeMeter meter;
+  meter.since_s = monotonic_s();
+  meter.other_nodes = site.nodes() > 1;
+  if (site.leader()) meter.meter = make_meter(config.site, config.clock.mode == "real", node);
+  RemoteMeter remote(config, node, site.node_leader() && !site.leader());
   const auto engine = make_engine(config, setup.spec, setup.layout, loader, site);
 
   std::optional<CheckpointFolder> folder;
@@ -93,10 +149,15 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
              engine->micro_batch(), setup.spec.sequence, config.train.device);
     log_info("memory of a rank: {}", describe_memory(engine->memory_use()));
     leader = std::make_unique<Leader>(config, setup, loader, *engine, federation, *folder, std::move(state),
-                                      parent_digest);
+                                      parent_digest, std::move(meter));
   }
   std::vector<float> received;
   for (;;) {
+    if (site.nodes() > 1) {
+      RemoteEnergy energy = remote.since_last();
+      site.sum(energy.values());
+      if (leader) leader->add_remote_energy(energy);
+    }
     Decision decision;
     if (leader) decision = leader->decide();
     site.broadcast(decision);

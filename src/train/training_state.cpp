@@ -275,10 +275,14 @@ TrainingRecord read_training_record(const CheckpointReader& reader) {
 }
 
 EnergyLedger read_energy(const CheckpointReader& reader) {
-  std::map<std::string, double> values;
+  std::map<std::string, std::int64_t> values;
   for (const auto& [key, value] : reader.attributes("/energy"))
-    if (const auto* number = std::get_if<double>(&value)) values[key] = *number;
-  return EnergyLedger::from_map(values);
+    if (const auto* number = std::get_if<std::int64_t>(&value)) values[key] = *number;
+  try {
+    return EnergyLedger::from_map(values);
+  } catch (const Error& error) {
+    fail(ExitCode::bad_data, "{}: /energy: {}", reader.file().string(), error.what());
+  }
 }
 
 void write_committed_model(const std::filesystem::path& file, const MemberState& state, const Config& config,

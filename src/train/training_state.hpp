@@ -8,7 +8,7 @@
 
 #include "core/config.hpp"
 #include "core/layout.hpp"
-#include "energy/meter.hpp"
+#include "energy/energy_ledger.hpp"
 #include "io/checkpoint.hpp"
 #include "train/engine.hpp"
 #include "train/member.hpp"

@@ -93,8 +93,8 @@ TEST_CASE("the leader gathers the parts of a vector and hands them out") {
 }
 
 TEST_CASE("ranks know their neighbours on the machine") {
-  CHECK(ranks().machine_size() == ranks().size());
-  CHECK(ranks().machine_rank() == ranks().rank());
+  CHECK(ranks().node_size() == ranks().size());
+  CHECK(ranks().node_rank() == ranks().rank());
 }
 
 TEST_CASE("small values are reduced and broadcast") {

@@ -116,5 +116,5 @@ TEST_CASE("bars are as long as their values, and windows lie where they are") {
   line.curves = {{"g", {{0, 1}, {1000, 2}}, 0, CurveStyle::step}};
   line.windows = {{250, 500, "open"}};
   const std::string signal = draw(line, 564);  // 52 left, 12 right: 500 pixels
-  CHECK(signal.find("<rect class=\"window\" x=\"177\" y=\"53\" width=\"125\"") != std::string::npos);
+  CHECK(signal.find("<rect class=\"window\" x=\"177\" y=\"34\" width=\"125\"") != std::string::npos);
 }

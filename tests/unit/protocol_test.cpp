@@ -30,7 +30,7 @@ std::vector<Message> examples() {
   return {hello,
           WindowChange{true, 1768150800.5},
           LeaseRequest{50},
-          Ready{12, 7, 65536, {{9, 17}}, {false, 2.5, {1.5, 2}, {0.25, -1}}},
+          Ready{12, 7, 65536, {{9, 17}}, {false, 2.5, {1.5, 2}, {0.25, -1}}, {{"total_mj", 7}}},
           Formed{3, 0.25},
           Synced{3, kModel},
           Done{3, 12, kModel.hash, 1.5},
