@@ -95,7 +95,7 @@ struct Ready {             // the member has ended its local round and written i
   std::int64_t version = 0;  // the committed version that the round began with
   std::int64_t tokens = 0;   // trained in this round: the weight
   BlockRanges consumed;
-  DeltaReport delta;  // with the answer to a Finish
+  DeltaReport delta;      // with the answer to a Finish
   nlohmann::json energy;  // the site's energy ledger so far, for the journal; null: none
 };
 struct Formed {

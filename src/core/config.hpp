@@ -58,15 +58,15 @@ struct SiteConfig {
   double train_power_w = 0;  // declared power model, used where no meter is readable
   double idle_power_w = 0;
   double pue = 1.0;
-  int nodes = 1;      // that the powers above are of
-  int min_nodes = 1;  // fewer are not worth a start, where excess power limits them
+  int nodes = 1;                     // that the powers above are of
+  int min_nodes = 1;                 // fewer are not worth a start, where excess power limits them
   std::string meter = "auto";        // auto | counters | model
   std::optional<double> host_share;  // of a node's power that its counters do not see
   bool idle_outside = false;         // nodes stay on, at idle power, while no job runs
   double embodied_g_per_h = 0;       // declared: hardware's CO2 per hour of a job
   double network_kwh_per_gb = 0;     // declared: energy of the traffic between sites
-  double peak_tflops = 0;            // of all devices of the site, for the MFU; 0: known for CUDA, else unknown
-  double telemetry_s = 10;           // real seconds between lines of the energy log
+  double peak_tflops = 0;   // of all devices of the site, for the MFU; 0: known for CUDA, else unknown
+  double telemetry_s = 10;  // real seconds between lines of the energy log
 };
 
 struct SignalConfig {
@@ -105,7 +105,7 @@ struct GateConfig {
   std::optional<double> close_below;
   std::optional<double> average_below;  // of the signal of [average]: windows need both
   double min_length_s = 900;
-  double grace_s = 0;  // stay open this long after the signal closes
+  double grace_s = 0;   // stay open this long after the signal closes
   bool enforce = true;  // the trainer suspends when its window closes; off where a batch system ends windows
 };
 

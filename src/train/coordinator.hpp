@@ -116,7 +116,6 @@ class Coordinator {
     std::int64_t id = 0;
     double began_s = 0;
     std::optional<double> finish_s;  // when Finish was sent
-    double go_s = 0;                 // the exchange was ordered
     std::map<std::string, Ready> ready;
     std::map<std::string, std::int64_t> refused;  // deltas, by member
     std::map<std::string, std::string> hashes;    // of the candidates

@@ -189,8 +189,7 @@ void Coordinator::commit_round(double now_s) {
   entry.data = data_of_run();
   entry.timing = {*round_.finish_s - round_.began_s, round_.go_s - *round_.finish_s, now_s - round_.go_s};
   for (const auto& [name, ready] : round_.ready)
-    if (ready.tokens > 0)
-      entry.sites[name] = {ready.tokens, ready.consumed, ready.delta.norm, ready.energy};
+    if (ready.tokens > 0) entry.sites[name] = {ready.tokens, ready.consumed, ready.delta.norm, ready.energy};
   // The point of no return: once it is on disk the round is committed, whatever dies next.
   host_.append_journal(to_json(entry));
   history_.commit(entry);

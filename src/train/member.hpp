@@ -47,7 +47,7 @@ class MemberHost {
   virtual void send(const Message& message) = 0;  // to the courier
   // The site's energy ledger so far, as the journal keeps it for the round; null where there is none.
   virtual nlohmann::json energy_so_far() { return nullptr; }
-  virtual std::span<float> contribution() = 0;    // mailbox arrays of parameter_count floats
+  virtual std::span<float> contribution() = 0;  // mailbox arrays of parameter_count floats
   virtual std::span<float> mailbox_velocity() = 0;
   virtual std::span<float> mailbox_feedback() = 0;                 // takes memory from its first use on
   virtual void read_parameters(std::span<float> to) = 0;           // the local, trained parameters

@@ -19,7 +19,10 @@ nlohmann::json to_json(const StartEntry& entry) {
 nlohmann::json to_json(const CommitEntry& entry) {
   nlohmann::json sites = nlohmann::json::object();
   for (const auto& [site, work] : entry.sites)
-    sites[site] = {{"tokens", work.tokens}, {"blocks", work.blocks}, {"delta_norm", work.delta_norm}, {"energy", work.energy}};
+    sites[site] = {{"tokens", work.tokens},
+                   {"blocks", work.blocks},
+                   {"delta_norm", work.delta_norm},
+                   {"energy", work.energy}};
   nlohmann::json timing = nullptr;
   if (entry.timing)
     timing = {{"train_s", entry.timing->train_s},
@@ -71,8 +74,8 @@ CommitEntry commit_entry(const nlohmann::json& entry) {
     if (const auto timing = entry.value("timing", nlohmann::json(nullptr)); !timing.is_null())
       commit.timing = CommitEntry::Timing{timing.at("train_s"), timing.at("wait_s"), timing.at("exchange_s")};
     for (const auto& [site, work] : entry.at("sites").items())
-      commit.sites[site] = {work.at("tokens"), RangeSet(work.at("blocks").get<BlockRanges>()).ranges(), work.value("delta_norm", 0.0),
-                            work.value("energy", nlohmann::json(nullptr))};
+      commit.sites[site] = {work.at("tokens"), RangeSet(work.at("blocks").get<BlockRanges>()).ranges(),
+                            work.value("delta_norm", 0.0), work.value("energy", nlohmann::json(nullptr))};
     return commit;
   } catch (const nlohmann::json::exception& error) {
     fail(ExitCode::bad_data, "journal entry {}: {}", entry.dump().substr(0, 200), error.what());
