@@ -1,4 +1,4 @@
-// libFuzzer on the importers of signals: any bytes end in a sound signal or in one clear error. tests/fuzz/run builds it.
+// libFuzzer on the importers of signals: any bytes end in a sound signal or in one clear error. tests/fuzz/run_import builds it.
 #include <sys/mman.h>
 #include <unistd.h>
 
