@@ -92,7 +92,7 @@ TEST_CASE("thresholds are absolute or a percentile") {
   CHECK(make_thresholds(config, signal).open_below == 20);
   config.open_below = 1;
   CHECK_THROWS_WITH(make_thresholds(config, signal),
-                    "gate: give either gate.open-below (in g/kWh) or gate.percentile");
+                    "gate: give one of gate.open-below, gate.open-above (in g/kWh) and gate.percentile");
 }
 
 TEST_CASE("windows of random signals are disjoint, ordered, inside the span, and what the live gate does") {

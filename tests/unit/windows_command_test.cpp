@@ -50,7 +50,7 @@ TEST_CASE("bad command lines of windows say what is wrong") {
         std::string::npos);
   outcome = windows({"--signal", kDemoDay, "--region", "texas"});
   CHECK(outcome.status == 64);
-  CHECK(outcome.output.find("give either gate.open-below (in g/kWh) or gate.percentile") !=
+  CHECK(outcome.output.find("give one of gate.open-below, gate.open-above (in g/kWh) and gate.percentile") !=
         std::string::npos);
   outcome = windows({"--signal", kDemoDay, "--open-belw", "3"});
   CHECK(outcome.status == 64);
