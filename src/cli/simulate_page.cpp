@@ -55,20 +55,21 @@ json activity(const Scenario& scenario, const std::vector<std::vector<Window>>& 
 }
 
 json describe_signal(const ScenarioSite& site, double from, double to) {
+  const Signal& gate = site.signals.gate;
   json points = json::array(), windows = json::array();
-  for (std::size_t i = 0; i < site.signal.times_unix_s.size(); ++i)
-    if (site.signal.held_until(i) > from && site.signal.times_unix_s[i] < to)
-      points.push_back({site.signal.times_unix_s[i], site.signal.values[i]});
+  for (std::size_t i = 0; i < gate.times_unix_s.size(); ++i)
+    if (gate.held_until(i) > from && gate.times_unix_s[i] < to)
+      points.push_back({gate.times_unix_s[i], gate.values[i]});
   for (const Window& window : site.model.open) windows.push_back({window.open_unix_s, window.close_unix_s});
   return {{"file", site.config.signal.file},
           {"digest", "–"},
-          {"region", site.signal.region},
-          {"unit", site.signal.unit},
-          {"step_s", site.signal.step_s},
+          {"region", gate.region},
+          {"unit", gate.unit},
+          {"step_s", gate.step_s},
           {"points", points},
           {"windows", windows},
-          {"open_below", site.thresholds.open_below},
-          {"close_above", site.thresholds.close_above}};
+          {"open_below", site.signals.thresholds.open_below},
+          {"close_above", site.signals.thresholds.close_above}};
 }
 
 json describe_baselines(const RunOutcome& outcome, const std::vector<NamedOutcome>& baselines) {
