@@ -70,6 +70,11 @@ void describe_training(const CheckpointReader& reader, const DescriptionParts& p
   document["energy"] = to_json(reader.attributes("/energy"));
   document["energy"]["energy_kwh"] = number_or_null(energy.energy_kwh());
   document["energy"]["emissions_g"] = number_or_null(energy.emissions_g());
+  document["energy"]["inside_kwh"] = energy.inside_kwh();
+  document["energy"]["outside_kwh"] = energy.outside_kwh();
+  document["energy"]["unknown_kwh"] = energy.unknown_kwh();
+  for (std::size_t i = 0; i < kPhases; ++i)
+    document["energy"][std::string(kPhaseNames[i]) + "_kwh"] = energy.phase_kwh(static_cast<Phase>(i));
   document["lineage"] = describe_lineage(record.lineage);
   if (parts.history) document["history"] = describe_history(record);
 }

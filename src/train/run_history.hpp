@@ -30,19 +30,19 @@ struct CommitEntry {
     std::int64_t tokens = 0;
     BlockRanges blocks;
     double delta_norm = 0;  // Euclidean norm of its Δ
-    nlohmann::json energy;  // the site's energy ledger at the round's end; null: not told
+    nlohmann::json energy = {};  // the site's energy ledger at the round's end; null: not told
   };
   std::int64_t epoch = 0, round = 0;
   CommittedModel model;
   std::string merge;                  // Go.merge
   std::map<std::string, Work> sites;  // those that had trained
   double clock_unix_s = 0;            // simulated
-  std::string data;                   // digest of the tokens all sites train on; empty: not known
+  std::string data = {};              // digest of the tokens all sites train on; empty: not known
   // Real seconds: training, until the last member was ready, and the exchange with what surrounds it.
   struct Timing {
     double train_s = 0, wait_s = 0, exchange_s = 0;
   };
-  std::optional<Timing> timing;  // journals of older versions have none
+  std::optional<Timing> timing = {};  // journals of older versions have none
 };
 
 nlohmann::json to_json(const StartEntry& entry);   // {"type": "start", …}
