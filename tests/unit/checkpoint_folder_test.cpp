@@ -86,7 +86,7 @@ TEST_CASE("two runs cannot write into one folder") {
 TEST_CASE("what a killed run left half-written is removed by the next") {
   const TemporaryFolder temporary;
   write_bytes(temporary.path() / "checkpoint_00000001.h5.tmp", "half");
-  const CheckpointFolder folder(temporary.path());
+  CheckpointFolder folder(temporary.path());
   CHECK_FALSE(std::filesystem::exists(temporary.path() / "checkpoint_00000001.h5.tmp"));
   CHECK(folder.next_file().filename() == "checkpoint_00000001.h5");
 }
