@@ -41,6 +41,7 @@ class Fault:
 
         def runs_again():
             self.submit()
+            time.sleep(2)
             return self.shown()["JobState"] == "RUNNING" and self.shown()["Restarts"] == str(restarts)
         wait_for("it runs again", runs_again)
         self.wait_until_training(restarts)
