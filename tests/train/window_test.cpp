@@ -1,6 +1,7 @@
 // Who ends a window: the signal, or with gate.enforce off the batch system.
 #include <fstream>
 
+#include "core/error.hpp"
 #include "tests/catch.hpp"
 #include "tests/temporary_folder.hpp"
 #include "tests/train/runs.hpp"
