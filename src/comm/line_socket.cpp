@@ -147,7 +147,9 @@ void LineSocket::read_some() {
       return;
     }
     input_.append(chunk, static_cast<std::size_t>(got));
-    const std::size_t longest = seal_ && !seal_->authenticated() ? kMaxHandshakeLine : kMaxLine + kSealBytes;
+    const std::size_t longest = !seal_                   ? kMaxLine
+                                : seal_->authenticated() ? kMaxLine + kSealBytes
+                                                         : kMaxHandshakeLine;
     if (input_.size() > longest && input_.find('\n') > longest) {
       input_.clear();
       return close(fmt::format("a line longer than {} bytes", longest));

@@ -13,7 +13,10 @@ namespace spillway {
 
 void Coordinator::begin_round(double now_s) {
   enter(now_s, EpochState::up);
+  // What a round without a merge refused is told with the next one's.
+  auto refused = std::move(round_.refused);
   round_ = RoundInfo{};
+  round_.refused = std::move(refused);
   round_.id = next_round_++;
   round_.began_s = now_s;
 }
@@ -242,6 +245,7 @@ void Coordinator::report_round(double now_s, const CommitEntry& entry) {
                       {"sites", sites},
                       {"refused", round_.refused},
                       {"cosines", deltas.cosines}});
+  round_.refused.clear();
 }
 
 }  // namespace spillway

@@ -203,7 +203,8 @@ TEST_CASE("spillway import names what is wrong with a folder") {
   check(changed("hidden_size", 1 << 29), "config.json: ");
   check(changed("num_hidden_layers", 100000), "model.layers = 100000: must be between 1 and 4096");
   check(changed("num_hidden_layers", 4000), "tensor model.layers.1.self_attn.q_proj.weight is missing");
-  check(changed("vocab_size", 65), "model.embed_tokens.weight is (64, 16) but the model's sizes want (65, 16)");
+  check(changed("vocab_size", 65),
+        "model.embed_tokens.weight is (64, 16) but the model's sizes want (65, 16)");
   check(changed("model_type", "llama"), "model_type = \"llama\"; this program's models have \"nanochat\"");
   check(changed("num_key_value_heads", 7), "num_key_value_heads = 7");
   check(changed("rope_parameters", {{"rope_theta", 5e5}}), "rope_theta = 500000");

@@ -383,7 +383,7 @@ void World::hub_receives(std::uint64_t id, const Message& message) {
   if (const auto old = hub_side_.find(name); old != hub_side_.end()) hub_loses(old->second, "connected anew");
   hub_side_[name] = id;
   with_hub([&](Coordinator& hub) {
-    if (const auto refuse = hub.connected(now_s_, *hello)) FAIL(name << " refused: " << refuse->reason);
+    if (const auto refuse = hub.connected(now_s_, *hello)) send(name, *refuse);
   });
 }
 

@@ -122,7 +122,7 @@ TEST_CASE("the status page shows sites, loss and rounds, with nothing from elsew
   has(page, "<svg");
   has(page, "iowa");
   has(page, "federated");
-  has(page, "6.85 kWh");
+  has(page, "6.85\u00a0kWh");
   has(page, "350 of 400 steps");
   has(page, "iowa·texas 0.41");
   CHECK(page.find("http://") == page.find("http://www.w3.org"));

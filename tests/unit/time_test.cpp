@@ -6,8 +6,9 @@ using namespace spillway;
 
 TEST_CASE("instants are read with every zone spelling and printed as UTC") {
   const double expected = 1768150800;  // date -u -d 2026-01-11T17:00:00 +%s
-  for (const char* text : {"2026-01-11T17:00:00Z", "2026-01-11 17:00:00+00:00", "2026-01-11T17:00Z",
-                           "2026-01-11 09:00:00-08:00", "2026-01-12T03:30:00+1030", "2026-01-11T17:00:00.000Z"}) {
+  for (const char* text :
+       {"2026-01-11T17:00:00Z", "2026-01-11 17:00:00+00:00", "2026-01-11T17:00Z", "2026-01-11 09:00:00-08:00",
+        "2026-01-12T03:30:00+1030", "2026-01-11T17:00:00.000Z"}) {
     INFO(text);
     bool had_zone = false;
     REQUIRE(parse_utc(text, &had_zone).value() == expected);
@@ -20,8 +21,9 @@ TEST_CASE("instants are read with every zone spelling and printed as UTC") {
 }
 
 TEST_CASE("what is not an instant is refused") {
-  for (const char* text : {"", "2026", "2026-01-11", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z",
-                           "2026-01-11T25:00:00Z", "2026-01-11T17:00:00Q", "2026-01-11T17:00:00Z ", "11/01/2026 17:00"}) {
+  for (const char* text :
+       {"", "2026", "2026-01-11", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-11T25:00:00Z",
+        "2026-01-11T17:00:00Q", "2026-01-11T17:00:00Z ", "11/01/2026 17:00"}) {
     INFO(text);
     REQUIRE_FALSE(parse_utc(text).has_value());
   }
