@@ -51,6 +51,23 @@ __device__ __forceinline__ uint4 load_shared_16(std::uint32_t address) {
   return value;
 }
 
+// Copies 16 bytes from global to shared memory in the background; writes zeros where `valid` is false (the source is
+// then not read). Both addresses are multiples of 16.
+__device__ __forceinline__ void copy_async_16(std::uint32_t shared, const void* global, bool valid) {
+  const int source_bytes = valid ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(global), "r"(source_bytes)
+               : "memory");
+}
+
+// Closes a group of this thread's background copies.
+__device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
+
+// Waits until at most kPending of this thread's groups are unfinished.
+template <int kPending>
+__device__ __forceinline__ void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(kPending) : "memory");
+}
+
 // --- Hopper: barriers in shared memory, tensor copies, warpgroup products ---
 
 __device__ __forceinline__ void barrier_init(std::uint32_t barrier, int arrivals) {
