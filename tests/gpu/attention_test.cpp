@@ -6,7 +6,8 @@ using namespace spillway;
 using namespace spillway::test;
 
 TEST_CASE("own attention") {
-  const int T = GENERATE(1, 17, 64, 65, 128, 300);
+  // Around the sizes of the tiles: 64, 128 and 192 queries, 128 keys.
+  const int T = GENERATE(1, 17, 64, 65, 127, 128, 129, 193, 300, 449);
   const int D = GENERATE(32, 64, 128);
   INFO("T " << T << " D " << D);
   device().attention = AttentionChoice::own;
@@ -16,6 +17,14 @@ TEST_CASE("own attention") {
 TEST_CASE("own attention with more heads than one group") {
   device().attention = AttentionChoice::own;
   check_attention(3, 140, 7, 64);
+}
+
+TEST_CASE(
+    "own attention with more items than multiprocessors: blocks take several, and slots are used again") {
+  const int D = GENERATE(64, 128);
+  INFO("D " << D);
+  device().attention = AttentionChoice::own;
+  check_attention(4, 270, 20, D);
 }
 
 TEST_CASE("own attention gives the same bits every time") {
