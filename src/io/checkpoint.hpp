@@ -15,7 +15,7 @@
 namespace spillway {
 
 inline constexpr const char* kCheckpointFormat = "spillway-checkpoint";
-inline constexpr int kCheckpointVersion = 1;
+inline constexpr int kCheckpointVersion = 2;  // versions from 1 on are read
 
 using Attribute = std::variant<std::int64_t, double, std::string>;
 using Attributes = std::map<std::string, Attribute>;

@@ -78,8 +78,8 @@ void CheckpointReader::State::check_format() const {
   const auto value = hdf5::read_attribute(handle.get(), "version");
   const auto* version = value ? std::get_if<std::int64_t>(&*value) : nullptr;
   if (version == nullptr) bad("its attribute version is missing or damaged");
-  if (*version != kCheckpointVersion)
-    bad(fmt::format("checkpoint format version {}; this program reads version {}: use a newer spillway",
+  if (*version < 1 || *version > kCheckpointVersion)
+    bad(fmt::format("checkpoint format version {}; this program reads versions 1 to {}: use a newer spillway",
                     *version, kCheckpointVersion));
 }
 

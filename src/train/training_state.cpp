@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "train/optimizer_tensors.hpp"
+#include "train/checkpoint_v1.hpp"
 
 namespace spillway {
 namespace {
@@ -275,8 +276,10 @@ TrainingRecord read_training_record(const CheckpointReader& reader) {
 }
 
 EnergyLedger read_energy(const CheckpointReader& reader) {
+  const Attributes attributes = reader.attributes("/energy");
+  if (attributes.count("inside_kwh") != 0) return energy_of_version_1(reader);
   std::map<std::string, std::int64_t> values;
-  for (const auto& [key, value] : reader.attributes("/energy"))
+  for (const auto& [key, value] : attributes)
     if (const auto* number = std::get_if<std::int64_t>(&value)) values[key] = *number;
   try {
     return EnergyLedger::from_map(values);
