@@ -68,8 +68,10 @@ def read_plan(text, name, site, nodes):
             document = found[0]
         windows = []
         for entry in document["windows"]:
+            # A window's own number of nodes, or the part of the site's that the excess power carries.
+            own = int(entry["nodes"]) if "nodes" in entry else max(1, math.floor(nodes * float(entry.get("part", 1)) + 1e-9))
             # Whole seconds, and never outside the window.
-            window = Window(math.ceil(instant(entry, "start")), math.floor(instant(entry, "end")), int(entry.get("nodes", nodes)))
+            window = Window(math.ceil(instant(entry, "start")), math.floor(instant(entry, "end")), own)
             if window.nodes < 1:
                 raise ValueError(f"window at {utc(window.open_s)}: {window.nodes} nodes")
             if window.close_s > window.open_s:

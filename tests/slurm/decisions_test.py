@@ -26,6 +26,12 @@ class Plans(unittest.TestCase):
         plan = {"sites": [{"name": "b", "windows": []}, {"name": "a", "windows": list(reversed(windows))}]}
         self.assertEqual(read_plan(json.dumps(plan), "p", "a", 2), expected)
 
+    def test_part_of_the_nodes(self):
+        windows = [{"start_unix_s": 0, "end_unix_s": 60, "part": 0.5}, {"start_unix_s": 60, "end_unix_s": 120, "part": 0.1},
+                   {"start_unix_s": 120, "end_unix_s": 180, "part": 1.0}]
+        read = read_plan(json.dumps({"sites": [{"name": "a", "windows": windows}]}), "p", "a", 5)
+        self.assertEqual([window.nodes for window in read], [2, 1, 5])
+
     def test_bad_plans(self):
         def message(document, site="a"):
             with self.assertRaises(Failure) as caught:
