@@ -103,7 +103,8 @@ __device__ __forceinline__ void add_row(float (&sum)[kVectors][kVector], const R
 
 // target = sum, or += sum ; sum = 0. (Atomic additions, which spare the old values the way to the warp, took 17 % longer.)
 template <int kVectors>
-__device__ __forceinline__ void store_sum(float* target, float (&sum)[kVectors][kVector], bool add, int count) {
+__device__ __forceinline__ void store_sum(float* target, float (&sum)[kVectors][kVector], bool add,
+                                          int count) {
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     if (column_of_lane(i) >= count) break;

@@ -1,4 +1,4 @@
-// The resolved configuration: plain data, one struct per section. src/cli/options.cpp is the only place that parses it
+// The resolved configuration: plain data, one struct per section. src/cli/keys.cpp is the only place that reads it
 // and holds the help text of every key; here are types, units and defaults.
 #pragma once
 

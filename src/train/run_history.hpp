@@ -29,7 +29,7 @@ struct CommitEntry {
   struct Work {
     std::int64_t tokens = 0;
     BlockRanges blocks;
-    double delta_norm = 0;  // Euclidean norm of its Δ
+    double delta_norm = 0;       // Euclidean norm of its Δ
     nlohmann::json energy = {};  // the site's energy ledger at the round's end; null: not told
   };
   std::int64_t epoch = 0, round = 0;

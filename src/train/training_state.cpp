@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "core/error.hpp"
-#include "train/optimizer_tensors.hpp"
 #include "train/checkpoint_v1.hpp"
+#include "train/optimizer_tensors.hpp"
 
 namespace spillway {
 namespace {

@@ -70,9 +70,8 @@ TEST_CASE("all ranks get the owners' parts") {
   bool right = true;
   for (const OwnedPart& part : parts)
     for (std::int64_t i = part.begin; i < part.end; ++i)
-      right =
-          right && values[static_cast<std::size_t>(i)] ==
-                       normal01(3, static_cast<std::uint64_t>(part.owner), static_cast<std::uint64_t>(i));
+      right = right && values[static_cast<std::size_t>(i)] ==
+                           normal01(3, static_cast<std::uint64_t>(part.owner), static_cast<std::uint64_t>(i));
   CHECK(right);
 }
 

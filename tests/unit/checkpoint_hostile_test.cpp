@@ -107,7 +107,8 @@ TEST_CASE("another version of the format is refused by name") {
     REQUIRE(H5Awrite(attribute.get(), H5T_NATIVE_INT64, &version) >= 0);
   });
   CHECK(refusal(file) ==
-        file.string() + ": checkpoint format version 99; this program reads versions 1 to 2: use a newer spillway");
+        file.string() +
+            ": checkpoint format version 99; this program reads versions 1 to 2: use a newer spillway");
 }
 
 TEST_CASE("datasets that are missing, added, swapped or changed are found") {

@@ -1,0 +1,27 @@
+// The configuration keys: their names, help, and how each is read into and printed from the configuration.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/config.hpp"
+
+namespace spillway::cli {
+
+// One configuration key: how it is read and printed.
+struct Key {
+  std::string name;  // "gate.open-below"
+  std::string help;
+  std::function<void(Config&, const std::string&)>
+      set;                                        // throws std::invalid_argument with what was expected
+  std::function<std::string(const Config&)> get;  // empty: not set
+};
+
+// All keys, in the order of --help.
+const std::vector<Key>& keys();
+
+// Null for an unknown name.
+const Key* find_key(const std::string& name);
+
+}  // namespace spillway::cli
