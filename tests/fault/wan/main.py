@@ -1,0 +1,2 @@
+import argparse, pathlib, sys
+import lab, link_check
