@@ -21,6 +21,7 @@ Coordinator::Coordinator(CoordinatorOptions options, RunHistory history, ClockSp
     : options_(std::move(options)), history_(std::move(history)), clock_(clock), host_(host) {
   SPILLWAY_CHECK(options_.tokens_per_step > 0);
   next_epoch_ = next_round_ = history_.starts * kNumbersPerStart + 1;
+  missed_ = history_.last_sites;
 }
 
 bool Coordinator::current(const MemberInfo& info) const {
@@ -82,8 +83,11 @@ std::optional<Refuse> Coordinator::connected(double now_s, const Hello& hello) {
   info.probe = hello.probe;
   info.open = hello.open || hello.role == kVault;
   info.model = hello.model;
+  info.connected_s = now_s;
   members_[hello.member] = info;
   blame_.forget(hello.member);
+  missed_.erase(hello.member);
+  if (hello.role == "site" && !gather_until_s_) gather_until_s_ = now_s + options_.lost_lease_s;
   last_change_s_ = now_s;
   last_heartbeat_s_ = -1e300;  // tell everybody whom to probe
   log_info("{} connected{}, holding model version {}", hello.member, info.open ? "" : ", closed",
@@ -154,11 +158,17 @@ void Coordinator::on(double now_s, const std::string& name, const LeaseRequest& 
   info.told_empty = false;
 }
 
+// All sites train on while the hub is away. If the first one back began alone, its commit would make the others' work
+// stale; if it leased, it would get the blocks that they have trained on.
+bool Coordinator::gathering(double now_s) const {
+  return gather_until_s_ && now_s < *gather_until_s_ && !missed_.empty();
+}
+
 // Outside an epoch that is up, work would be lost with the epoch's next commit.
 bool Coordinator::may_lease(double now_s, const std::string& name) const {
   const MemberInfo& info = members_.at(name);
   const bool settled = history_.starts == 0 || (lease_from_s_ && now_s >= *lease_from_s_);
-  return settled && info.role == "site" && info.open && !info.lagging && current(info) &&
+  return settled && !gathering(now_s) && info.role == "site" && info.open && !info.lagging && current(info) &&
          (!epoch_ || in_epoch(name));
 }
 
@@ -191,6 +201,7 @@ void Coordinator::release_stale() {
     if (info.role == "site" && !current(info)) take_back(name, "it was not in the epoch that has committed");
   for (const auto& [name, since_s] : lost_since_s_) history_.ledger.release_all(name);
   lost_since_s_.clear();
+  missed_.clear();
 }
 
 void Coordinator::release_lost(double now_s) {
@@ -228,11 +239,14 @@ void Coordinator::disconnected(double now_s, const std::string& name, const std:
   if (members_.count(name) == 0) return;
   log_warning("{} lost: {}", name, reason);
   lost_since_s_[name] = now_s;
+  if (const MemberInfo& info = members_.at(name); info.role == "site" && current(info)) missed_.insert(name);
   member_gone(now_s, name, "was lost (" + reason + ")");
 }
 
 void Coordinator::member_gone(double now_s, const std::string& name, const std::string& reason) {
   members_.erase(name);
+  if (std::none_of(members_.begin(), members_.end(), [](const auto& m) { return m.second.role == "site"; }))
+    gather_until_s_.reset();
   last_change_s_ = now_s;
   if (!in_epoch(name)) return;
   if (epoch_->state == EpochState::stopping)

@@ -98,6 +98,7 @@ class Coordinator {
     std::int64_t wants_blocks = 0;          // lease request that is not served yet
     bool told_empty = false;                // and was answered so
     std::optional<double> outside_since_s;  // an epoch is up without it
+    double connected_s = 0;
     CommittedModel model;
     std::map<std::string, bool> reach;
     std::int64_t refused_deltas = 0;
@@ -138,6 +139,7 @@ class Coordinator {
   void on(double now_s, const std::string& name, const Bye& message);
   const std::string& data_of_run() const;
   void heard(double now_s, MemberInfo& info);
+  bool gathering(double now_s) const;
   bool may_lease(double now_s, const std::string& name) const;
   void serve_leases(double now_s);
   void take_back(const std::string& name, const std::string& reason);
@@ -152,6 +154,7 @@ class Coordinator {
   bool wanted(double now_s, const std::string& name) const;
   bool connected_pair(double now_s, const std::string& a, const std::string& b) const;
   std::vector<std::string> wanted_members(double now_s) const;
+  bool newcomer_left_out(double now_s, const std::vector<std::string>& members) const;
   void tick_without_epoch(double now_s);
   bool membership_changes(double now_s) const;
   void start_epoch(double now_s, const std::vector<std::string>& members);
@@ -190,9 +193,12 @@ class Coordinator {
   std::optional<EpochInfo> epoch_;
   RoundInfo round_;
   std::int64_t next_epoch_ = 1, next_round_ = 1;
-  double last_change_s_ = -1e300;       // of the membership
-  double not_before_s_ = -1e300;        // next epoch: a pause after failures
-  std::optional<double> lease_from_s_;  // after a restart members come back with their blocks first
+  double last_change_s_ = -1e300;            // of the membership
+  double not_before_s_ = -1e300;             // next epoch: a pause after failures
+  std::optional<double> lease_from_s_;       // after a restart members come back with their blocks first
+  std::optional<double> startable_since_s_;  // an epoch could begin, but for a newcomer
+  std::set<std::string> missed_;          // sites away that may come back with work on the committed version
+  std::optional<double> gather_until_s_;  // for them, since the first site is back after all were gone
   double last_heartbeat_s_ = -1e300;
   bool holder_missing_ = false;
 };

@@ -14,6 +14,8 @@ namespace {
 constexpr const char* kVault = "vault";
 // After a failure without a culprit the probes need time to show who cannot be reached.
 constexpr double kProbePause_s = 5;
+// Couriers hear of a newcomer, probe it and tell the result within three heartbeats.
+constexpr double kFirstProbes_s = 3;
 
 }  // namespace
 
@@ -74,6 +76,16 @@ bool Coordinator::membership_changes(double now_s) const {
   return now_s - last_change_s_ >= options_.settle_s && wanted_members(now_s) != epoch_->members;
 }
 
+// A site that has just connected and that nobody has probed yet. Without it the epoch's first commit would cost it the
+// work it came with, or its first round.
+bool Coordinator::newcomer_left_out(double now_s, const std::vector<std::string>& members) const {
+  return std::any_of(members_.begin(), members_.end(), [&](const auto& member) {
+    const auto& [name, info] = member;
+    return wanted(now_s, name) && now_s - info.connected_s < kFirstProbes_s &&
+           std::find(members.begin(), members.end(), name) == members.end();
+  });
+}
+
 void Coordinator::tick_without_epoch(double now_s) {
   const bool missing =
       !complete() && members_.count(kVault) != 0 && members_.size() > 1 &&
@@ -82,9 +94,13 @@ void Coordinator::tick_without_epoch(double now_s) {
     log_warning("nobody here holds the committed model version {}: waiting for a member that does",
                 history_.committed.version);
   holder_missing_ = missing;
-  if (now_s - last_change_s_ < options_.settle_s || now_s < not_before_s_) return;
+  if (now_s - last_change_s_ < options_.settle_s || now_s < not_before_s_ || gathering(now_s)) return;
   const auto members = wanted_members(now_s);
-  if (!members.empty()) start_epoch(now_s, members);
+  if (members.empty()) return startable_since_s_.reset();
+  if (!startable_since_s_) startable_since_s_ = now_s;
+  if (newcomer_left_out(now_s, members) && now_s - *startable_since_s_ < kFirstProbes_s) return;
+  startable_since_s_.reset();
+  start_epoch(now_s, members);
 }
 
 void Coordinator::enter(double now_s, EpochState state, std::set<std::string> awaited) {

@@ -114,6 +114,8 @@ void RunHistory::commit(const CommitEntry& entry) {
   last_merge = entry.merge;
   ++(entry.merge == "adopt" ? rounds_solo : rounds_federated);
   if (!entry.data.empty()) data = entry.data;
+  last_sites.clear();
+  for (const auto& [site, work] : entry.sites) last_sites.insert(site);
   for (const auto& [site, work] : entry.sites)
     if (work.delta_norm > 0) step_norms.push_back(step_norm(work.delta_norm, RangeSet(work.blocks).count()));
   while (step_norms.size() > kNormsKept) step_norms.pop_front();

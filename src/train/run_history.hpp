@@ -61,7 +61,8 @@ struct RunHistory {
   std::set<std::pair<std::int64_t, std::int64_t>> rounds;  // (epoch, round) of every commit
   std::string last_merge;                                  // empty before the first commit
   std::int64_t rounds_solo = 0, rounds_federated = 0;
-  std::string data;               // of the newest commit that has one
+  std::set<std::string> last_sites;  // with work in the newest commit
+  std::string data;                  // of the newest commit that has one
   std::deque<double> step_norms;  // step_norm() of the newest merged deltas, at most kNormsKept, oldest first
 
   explicit RunHistory(std::int64_t steps) : ledger(steps) {}

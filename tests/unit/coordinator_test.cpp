@@ -175,6 +175,84 @@ TEST_CASE("a hub killed at the journal line of a commit: committed everywhere or
   federation.require_complete();
 }
 
+TEST_CASE("what all sites trained while the hub was away or cut off is merged once it is back") {
+  const bool killed = GENERATE(true, false);
+  const std::uint64_t seed = GENERATE(1, 2, 3, 4, 5);
+  INFO((killed ? "killed" : "cut off") << ", seed " << seed);
+  Federation federation({"iowa", "ohio", "oregon"}, 2000, seed);
+  for (const std::string site : {"iowa", "ohio", "oregon"}) federation[site].start();
+  federation.require_until(
+      [&] { return federation.world.version() > 0 && federation.workers().size() == 3; });
+  federation.world.run(3);
+  if (killed)
+    federation.world.kill_hub();
+  else
+    for (const std::string site : {"iowa", "ohio", "oregon"}) federation[site].cut(15);
+  federation.world.run(12);
+  std::map<std::string, RangeSet> trained;
+  for (const std::string site : {"iowa", "ohio", "oregon"})
+    trained.emplace(site, RangeSet(federation[site].member().state().consumed));
+  const auto version = federation.world.version();
+  if (killed) federation.world.start_hub();
+  federation.require_version(version + 1);
+  const CommitEntry next = commit_entry(federation.world.commits().at(static_cast<std::size_t>(version)));
+  for (const auto& [site, blocks] : trained) {
+    INFO(site << " trained " << to_string(blocks));
+    REQUIRE(blocks.count() > 0);
+    REQUIRE(next.sites.count(site) == 1);
+    const RangeSet merged(next.sites.at(site).blocks);
+    for (const auto& [first, end] : blocks.ranges()) REQUIRE(merged.contains(first, end));
+  }
+}
+
+TEST_CASE("a hub that is back waits for a site that does not return, but not for long") {
+  Federation federation({"iowa", "oregon"}, 2000);
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_until(
+      [&] { return federation.world.version() > 0 && federation.workers().size() == 2; });
+  federation.world.kill_hub();
+  federation["oregon"].kill();
+  federation.world.run(2);
+  federation.world.start_hub();
+  const double start_s = federation.world.now_s();
+  federation.require_epoch({"iowa", "vault"});
+  const CoordinatorOptions options;
+  CHECK(federation.world.now_s() - start_s > options.lost_lease_s);
+  CHECK(federation.world.now_s() - start_s < options.lost_lease_s + 5);
+}
+
+TEST_CASE("a site whose gateway is killed is in the next epoch and keeps its round") {
+  const std::uint64_t seed = GENERATE(1, 2, 3, 4, 5);
+  INFO("seed " << seed);
+  Federation federation({"iowa", "ohio", "oregon"}, 2000, seed);
+  for (const std::string site : {"iowa", "ohio", "oregon"}) federation[site].start();
+  federation.require_until(
+      [&] { return federation.world.version() > 0 && federation.workers().size() == 3; });
+  federation.world.run(5);
+  const RangeSet trained(federation["ohio"].member().state().consumed);
+  const auto version = federation.world.version();
+  federation["ohio"].kill_gateway();
+  federation.require_version(version + 1);
+  const CommitEntry next = commit_entry(federation.world.commits().at(static_cast<std::size_t>(version)));
+  REQUIRE(next.sites.count("ohio") == 1);
+  const RangeSet merged(next.sites.at("ohio").blocks);
+  REQUIRE(trained.count() > 0);
+  for (const auto& [first, end] : trained.ranges()) REQUIRE(merged.contains(first, end));
+}
+
+TEST_CASE("sites that start at nearly the same time begin together") {
+  const std::uint64_t seed = GENERATE(1, 2, 3, 4, 5);
+  INFO("seed " << seed);
+  Federation federation({"iowa", "ohio", "oregon"}, 2000, seed);
+  for (const std::string site : {"iowa", "ohio", "oregon"}) {
+    federation[site].start();
+    federation.world.run(0.2);
+  }
+  federation.require_version(1);
+  REQUIRE(federation.workers() == Names{"iowa", "ohio", "oregon"});
+}
+
 TEST_CASE("members that computed different models commit nothing, and repeat the round") {
   const std::string victim = GENERATE("iowa", "vault");
   Federation federation({"iowa", "oregon"});
