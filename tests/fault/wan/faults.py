@@ -93,13 +93,18 @@ class Injector:
         return Fault("hub", self.chosen.uniform(*RESTART_S), self.run.restart_hub, stops_all=True)
 
     def name_server(self):
+        if not self.run.members("hub", "names"):  # killed in this epoch before: it lives as long as its epoch
+            began_s = time.monotonic()
+            self.kill(self.wait_members(self.victim(), "gateway"))
+            self.run.wait(lambda: self.run.members("hub", "names") and self.run.commit_since(began_s, self.run.sites),
+                          REFORMED_S)
         self.kill(self.wait_members("hub", "names"))
         return Fault("hub", breaks=False)
 
     def name_server_forming(self):
         """Together with a gateway, so that it dies while the next epoch forms."""
         name = self.victim()
-        old = self.wait_members("hub", "names")
+        old = self.run.members("hub", "names")
         self.kill(self.wait_members(name, "gateway"))
         new = self.run.wait(lambda: [pid for pid in self.run.members("hub", "names") if pid not in old], 30, tick_s=0.01)
         self.run.sleep(self.chosen.uniform(0, 1.5))

@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -36,6 +37,7 @@ round-length = {round_length}
 round-deadline = {round_deadline}
 lease-steps = {lease_steps}
 compression = {compression}
+{more}
 [run]
 dir = {folder}/run
 """
@@ -43,7 +45,7 @@ dir = {folder}/run
 # The deadline of a round must lie below the 30 s within which the others are to commit again.
 SETTINGS = {"layers": 2, "width": 256, "vocab": 2048, "steps": 1000000, "tokens_per_step": 64, "checkpoint_every": "10s",
             "interface": "wan0", "round_length": "2s", "round_deadline": "15s", "lease_steps": 50, "compression": "fp32",
-            "port": HUB_PORT}
+            "port": HUB_PORT, "more": ""}
 LOST_WORK = re.compile(r"(\d+) steps trained since model version \d+ could not be merged")
 
 
@@ -85,11 +87,11 @@ class Federation:
 
     def __init__(self, the_lab, spillway, folder, ranks=2, **settings):
         self.lab, self.spillway, self.folder, self.ranks = the_lab, spillway, pathlib.Path(folder), ranks
-        self.hub_node, *self.site_nodes = the_lab.nodes.values()
-        self.sites = [node.name for node in self.site_nodes]
+        hub, *self.sites = the_lab.nodes
+        self.hub_node = the_lab[hub]
         self.logs = self.folder / "logs"
         self.logs.mkdir(parents=True)
-        values = dict(SETTINGS, hub=self.hub_node.address, folder=self.folder, **settings)
+        values = {**SETTINGS, "hub": self.hub_node.address, "folder": self.folder, **settings}
         write_data(self.folder / "data", values["vocab"])
         self.config = self.folder / "run.ini"
         self.config.write_text(CONFIG.format(**values))
@@ -254,6 +256,9 @@ class Federation:
             found = re.search(r"committed +model version (\d+), .*hash ([0-9a-f]+)", text)
             result[name] = (int(found[1]), found[2]) if found else (None, text)
         return result
+
+    def remove(self):
+        shutil.rmtree(self.folder)
 
     def show_logs(self, lines=25):
         for log in sorted(self.logs.iterdir()):

@@ -13,6 +13,7 @@ SKIP = 77
 NAMESPACES = pathlib.Path("/run/lab")
 # What inter-site.md asks of hosts on long fast links: buffers that may grow to 32 MB.
 LARGE_BUFFERS = {"tcp_wmem": "4096 16384 33554432", "tcp_rmem": "4096 131072 33554432"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -65,8 +66,7 @@ class Node:
         folder = NAMESPACES / name
         (folder / "tmp").mkdir(parents=True)
         self.network, self.host = folder / "net", folder / "host"
-        self.environment = dict(os.environ, TMPDIR=str(folder / "tmp"), OMP_NUM_THREADS="1",
-                                OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        self.environment = dict(os.environ, TMPDIR=str(folder / "tmp"), **ENVIRONMENT)
         self.network.touch()
         self.host.touch()
         run("unshare", f"--net={self.network}", f"--uts={self.host}", "hostname", name.replace("_", "-"))
@@ -86,6 +86,29 @@ class Node:
                                     stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent)
 
 
+class Loopback:
+    """All names at this one host, without links."""
+
+    def __init__(self, names):
+        run("ip", "link", "set", "lo", "up")
+        (NAMESPACES / "tmp").mkdir()
+        self.nodes = dict.fromkeys(names, self)
+        self.environment = dict(os.environ, TMPDIR=str(NAMESPACES / "tmp"), **ENVIRONMENT)
+        self.address = "127.0.0.1"
+
+    def __getitem__(self, name):
+        return self.nodes[name]
+
+    @staticmethod
+    def words(*words):
+        return list(map(str, words))
+
+    def run(self, *words):
+        return run(*words)
+
+    start = Node.start
+
+
 class Lab:
     """Nodes by name. `delay_ms` is that of each link one way: between two nodes a packet takes twice that, and a round
     trip four times. `mbit_per_s` holds per link and direction."""
@@ -101,16 +124,21 @@ class Lab:
             node = Node(name, number)
             node.link = Link(emulator, node, number, delay_ms, mbit_per_s)
             node.run("ip", "link", "set", "lo", "up")
+            node.run(*self.without_ipv6("wan0"))
+            run(*self.without_ipv6(f"link{number}"))
             node.run("ip", "address", "add", f"{node.address}/24", "dev", "wan0")
             node.run("ip", "link", "set", "wan0", "up")
             run("ip", "link", "set", f"link{number}", "up")
             run("ip", "route", "add", f"{node.address}/32", "dev", f"link{number}")
-            settings = dict(LARGE_BUFFERS)
-            settings.update(sysctls or {})
-            for key, value in settings.items():
+            for key, value in {**LARGE_BUFFERS, **(sysctls or {})}.items():
                 self.set(node, f"net/ipv4/{key}", value)
             self.nodes[name] = node
         pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+    @staticmethod
+    def without_ipv6(device):
+        """Its routers' solicitations would be the only IPv6 on the lines."""
+        return ["sh", "-c", f"! test -e /proc/sys/net/ipv6 || echo 1 > /proc/sys/net/ipv6/conf/{device}/disable_ipv6"]
 
     @staticmethod
     def set(node, key, value):

@@ -1,0 +1,78 @@
+"""Exchanges of a larger model against iperf3 between the same nodes."""
+
+import json
+import statistics
+import time
+
+import federation
+import lab
+import link_check
+
+MEMBERS = ["hub", "california", "texas"]  # the vault at the hub takes part in each exchange
+GOAL = 0.8
+SKIPPED, COUNTED = 2, 6  # rounds
+PATIENCE_S = 300
+# 73 million parameters, nearly all of them in the embeddings, so that a step takes a second on one core.
+MODEL = {"layers": 2, "width": 512, "vocab": 65536, "tokens_per_step": 64, "checkpoint_every": "0s", "round_length": "1s",
+         "round_deadline": "120s"}
+PARAMETERS = 2 * 65536 * 512 + 2 * 12 * 512 * 512 + 2 * 2
+BYTES = {"fp32": 4, "bf16": 2}
+SMALL_BUFFERS = {"tcp_wmem": "4096 16384 4194304", "tcp_rmem": "4096 131072 6291456"}  # Linux's own
+
+
+def exchange_bits_per_s(run, compression):
+    """Median over rounds of what each member sends, and receives, per second of an exchange: a ring of N members sends
+    (N − 1)/N of the vector twice."""
+    began_s = time.monotonic()
+    run.start()
+    file = run.folder / "run/hub/rounds.jsonl"
+
+    def merged():
+        lines = file.read_text().splitlines() if file.exists() else []
+        rounds = [json.loads(line) for line in lines]
+        together = [entry for entry in rounds if entry["merge"] == "nesterov"]
+        return together if len(together) >= SKIPPED + COUNTED else None
+
+    rounds = run.wait(merged, PATIENCE_S)
+    if rounds is None:
+        run.show_logs()
+        raise SystemExit(f"not {SKIPPED + COUNTED} rounds within {PATIENCE_S} s")
+    seconds = statistics.median(entry["exchange_s"] for entry in rounds[SKIPPED:])
+    problems = run.suspend()
+    if problems:
+        raise SystemExit("; ".join(problems))
+    members = len(MEMBERS)
+    sent_bytes = 2 * (members - 1) / members * PARAMETERS * BYTES[compression]
+    print(f"  {compression}: {sent_bytes / 1e6:.0f} MB sent by each of {members} members in {seconds:.2f} s "
+          f"(median of {len(rounds) - SKIPPED} rounds; {time.monotonic() - began_s:.0f} s in all)", flush=True)
+    return sent_bytes * 8 / seconds
+
+
+def compare(title, the_lab, spillway, **settings):
+    """Prints the rates; returns the least share of one iperf3 stream that an exchange reaches."""
+    nodes = list(the_lab.nodes.values())
+    one = link_check.iperf3([(nodes[1], nodes[0], nodes[1].address)], 8)[0]["bits_per_s"]
+    ring = [result["bits_per_s"] for result in link_check.iperf3(
+        [(server, client, server.address) for server, client in zip(nodes[1:] + nodes[:1], nodes)], 8)]
+    print(f"{title}: iperf3 {one / 1e6:.0f} Mbit/s alone, {min(ring) / 1e6:.0f} to {max(ring) / 1e6:.0f} in a ring of "
+          f"{len(nodes)} streams", flush=True)
+    shares = []
+    for compression in BYTES:
+        run = federation.Federation(the_lab, spillway, lab.NAMESPACES / f"run-{compression}",
+                                    ranks=1, compression=compression, **MODEL, **settings)
+        rate = exchange_bits_per_s(run, compression)
+        print(f"  {compression}: {rate / 1e6:.0f} Mbit/s per member and direction: {rate / one:.0%} of one stream, "
+              f"{rate / min(ring):.0%} of the ring's slowest", flush=True)
+        shares.append(rate / one)
+        run.remove()
+    return min(shares)
+
+
+def measure(emulator, spillway, where):
+    """`where` is "link", "link-small-buffers" or "loopback"; what misses the goal."""
+    if where == "loopback":
+        share = compare(where, lab.Loopback(MEMBERS), spillway, interface="lo")
+    else:
+        sysctls = SMALL_BUFFERS if where == "link-small-buffers" else None
+        share = compare(where, lab.Lab(emulator, MEMBERS, sysctls=sysctls), spillway)
+    return [] if share >= GOAL else [f"{where}: {share:.0%} of iperf3 instead of {GOAL:.0%}"]
