@@ -10,8 +10,8 @@ namespace spillway {
 namespace {
 
 // The first failure of a pair costs as long as the couriers' probes need to notice a cut; a member's own failure, such
-// as a gateway that was killed, is most often over when its courier has said so. It is
-// shorter than the hub's settle_s, so that the member is in the next epoch and keeps its round.
+// as a gateway that was killed, is most often over when its courier has said so. Its pause is shorter than the hub's
+// settle_s, so that the member is in the next epoch and keeps its round.
 constexpr double kFirstPairPause_s = 5, kFirstOwnPause_s = 0.25;
 constexpr double kLongestPause_s = 60;
 
