@@ -87,7 +87,7 @@ std::filesystem::path CheckpointFolder::next_file() {
   return folder_ / fmt::format("checkpoint_{:08}.h5", files.empty() ? 1 : number_of(files.front()) + 1);
 }
 
-void CheckpointFolder::completed(const std::filesystem::path& file, int keep) {
+void CheckpointFolder::completed(const std::filesystem::path& file, const Retention& kept) {
   // A new link renamed over the old one: there is always one.
   const auto link = folder_ / "latest", fresh = folder_ / "latest.tmp";
   std::error_code error;
@@ -96,8 +96,9 @@ void CheckpointFolder::completed(const std::filesystem::path& file, int keep) {
   if (!error) std::filesystem::rename(fresh, link, error);
   if (error) log_warning("{}: cannot be updated: {}", link.string(), error.message());
   const auto files = list_checkpoints(folder_);
-  for (std::size_t i = static_cast<std::size_t>(std::max(keep, 1)); i < files.size(); ++i)
-    std::filesystem::remove(files[i], error);
+  for (std::size_t i = static_cast<std::size_t>(std::max(kept.last, 1)); i < files.size(); ++i)
+    if (files[i] != file && (kept.every <= 0 || number_of(files[i]) % kept.every != 0))
+      std::filesystem::remove(files[i], error);
 }
 
 std::optional<CheckpointReader> CheckpointFolder::newest_valid() const {

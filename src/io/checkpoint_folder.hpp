@@ -10,6 +10,13 @@
 
 namespace spillway {
 
+// Which checkpoints of a folder stay: the newest `last` (at least one), and those whose number is a multiple of `every`
+// (0: no others).
+struct Retention {
+  int last = 3;
+  int every = 0;
+};
+
 class CheckpointFolder {
  public:
   // Creates the folder and locks it against a second run. Throws Error(io) where another process holds it.
@@ -22,8 +29,8 @@ class CheckpointFolder {
   // checkpoint_00000123.h5 for the 123rd checkpoint of this folder. Throws Error(io) where the folder was removed; where
   // it was made anew it is locked again.
   std::filesystem::path next_file();
-  // Points `latest` at a file that is complete and removes all but the newest `keep` ones.
-  void completed(const std::filesystem::path& file, int keep);
+  // Points `latest` at a file that is complete and removes the checkpoints that `kept` does not name. `file` stays.
+  void completed(const std::filesystem::path& file, const Retention& kept);
 
   // The newest checkpoint that can be read and verified; says which ones are damaged on the way. Nothing in an empty
   // folder. Throws Error(bad_data) where there are checkpoints but none is valid.

@@ -17,7 +17,6 @@ namespace {
 
 constexpr double kPoll_s = 0.02;
 constexpr double kAnnounce_s = 0.5;
-constexpr int kKeptCheckpoints = 3;
 
 MemberOptions member_options(const Config& config, const ParameterLayout& layout) {
   MemberOptions options;
@@ -318,7 +317,7 @@ void Leader::save(std::vector<HostTensor> optimizer) {
   writer_.start([this] {
     save_.file = folder_.next_file();
     const std::string digest = write_training_state(save_.file, snapshot_, config_, setup_);
-    folder_.completed(save_.file, kKeptCheckpoints);
+    folder_.completed(save_.file, {config_.train.keep_last, config_.train.keep_every});
     return digest;
   });
   const bool last = exit_code_.has_value();

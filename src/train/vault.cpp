@@ -16,7 +16,7 @@ namespace {
 
 constexpr double kPoll_s = 0.1;
 // The newest committed model, and the candidate of a round whose commit this vault may not have seen.
-constexpr int kKept = 3;
+constexpr Retention kKept;
 
 class Vault final : private MemberHost {
  public:

@@ -27,7 +27,7 @@ namespace {
       ++step;
       const auto file = folder.next_file();
       write_sample_state(file, static_cast<unsigned>(step), step);
-      folder.completed(file, 2);
+      folder.completed(file, {2, 0});
       if (write(acknowledge, &step, sizeof step) != sizeof step) _exit(1);
     }
   } catch (const Error& error) {

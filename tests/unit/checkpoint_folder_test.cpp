@@ -13,10 +13,10 @@ using namespace spillway::testing;
 namespace {
 
 // Writes the next checkpoint of the folder.
-std::filesystem::path save(CheckpointFolder& folder, unsigned seed, int keep = 3) {
+std::filesystem::path save(CheckpointFolder& folder, unsigned seed, const Retention& kept = {}) {
   const auto file = folder.next_file();
   write_sample_state(file, seed, seed);
-  folder.completed(file, keep);
+  folder.completed(file, kept);
   return file;
 }
 
@@ -51,6 +51,23 @@ TEST_CASE("a checkpoint folder keeps the newest, and latest points at it") {
   CHECK(std::filesystem::read_symlink(temporary.path() / "run" / "texas" / "latest") ==
         "checkpoint_00000005.h5");
   CHECK(std::get<std::int64_t>(folder.newest_valid()->attributes("/progress").at("step")) == 5);
+}
+
+TEST_CASE("each n-th checkpoint stays besides the newest") {
+  const TemporaryFolder temporary;
+  CheckpointFolder folder(temporary.path());
+  for (unsigned i = 1; i <= 11; ++i) save(folder, i, {2, 4});
+  const auto numbers = [&] {
+    std::string names;
+    for (const auto& file : list_checkpoints(temporary.path()))
+      names += file.stem().string().substr(17) + " ";
+    return names;
+  };
+  CHECK(numbers() == "11 10 08 04 ");
+  save(folder, 12, {0, 5});  // the one just written stays, whatever is asked for
+  CHECK(numbers() == "12 10 ");
+  save(folder, 13, {1, 0});
+  CHECK(numbers() == "13 ");
 }
 
 TEST_CASE("the newest valid checkpoint is taken, and one valid one is never removed for damaged ones") {
