@@ -114,7 +114,9 @@ TEST_CASE("loss and gradients of the model: CUDA against CPU", "[model]") {
 }
 
 TEST_CASE("training on CUDA follows training on the CPU", "[model]") {
-  const GptSpec spec = spec_of(64, true);
+  // Without the scalars: their gradients are zero at first, rounding draws their signs, and where a residual stream
+  // crosses zero on one device only the losses part for a step (see tests/gpu/curves.py).
+  const GptSpec spec = spec_of(64, false);
   std::vector<float> weights(static_cast<std::size_t>(make_layout(spec).total));
   initialize_parameters(weights, make_layout(spec), 3);
   Cpu cpu;
