@@ -85,13 +85,28 @@ SPILLWAY_OP(rope_qk_norm_backward, act* dqkv, const act* qkv, const float* rstd,
 // o: (rows, H, D)  lse: (B, H, T)  qkv: (rows, 3, H, D)
 // |score| ≤ √D because q and k are RMS-normalized: no running maximum is needed.
 SPILLWAY_OP(attention_forward, act* o, float* lse, const act* qkv, int B, int T, int H, int D);
-// dqkv: (rows, 3, H, D) = gradients of q, k, v.  workspace: attention_workspace(B, T, H, D) floats.
+// dqkv: (rows, 3, H, D) = gradients of q, k, v.  workspace: attention_workspace(B, T, H) floats,
+// 16-byte aligned.
 SPILLWAY_OP(attention_backward, act* dqkv, const act* d_o, const act* o, const float* lse, const act* qkv,
             float* workspace, int B, int T, int H, int D);
-// Row sums <do, o> and, for devices that reduce dq in fp32, dq itself.
-inline std::int64_t attention_workspace(int B, int T, int H, int D) {
-  return static_cast<std::int64_t>(B) * T * H * (D + 1);
+// Two statistics per row and head, each sequence rounded up to whole tiles of 64 rows.
+inline std::int64_t attention_workspace(int B, int T, int H) {
+  return 2 * static_cast<std::int64_t>(B) * H * ((T + 63) / 64 * 64);
 }
+
+// --- Products with what follows them, which a device may compute at once ---
+// qkv = x·Wᵀ, then rope_qk_norm_forward.   qkv: (rows, 3, H, D)  x: (rows, C)  W: (3C, C)
+SPILLWAY_OP(qkv_forward, act* qkv, float* rstd, const act* x, const act* W, const float* cosine,
+            const float* sine, int B, int T, int H, int D);
+// attention_backward, then rope_qk_norm_backward on dqkv.
+SPILLWAY_OP(attention_rope_backward, act* dqkv, const act* d_o, const act* o, const float* lse,
+            const act* qkv, const float* rstd, const float* cosine, const float* sine, float* workspace,
+            int B, int T, int H, int D);
+// a = relu(x·Wᵀ)².   a: (rows, out)  x: (rows, in)  W: (out, in)
+SPILLWAY_OP(linear_relu2_forward, act* a, const act* x, const act* W, int rows, int in, int out);
+// dh = 2·√a·(dy·W).   dh, a: (rows, in)  dy: (rows, out)  W: (out, in)
+SPILLWAY_OP(linear_relu2_backward, act* dh, const act* dy, const act* W, const act* a, int rows, int in,
+            int out);
 
 // --- Feed-forward ---
 // a = relu(h)², in place allowed.   n elements

@@ -1,6 +1,5 @@
 // Chooses between our attention and cuDNN's. Both use the same layout and the same log-sum-exp, so each direction of each
 // shape is chosen on its own.
-#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <stdexcept>
@@ -9,6 +8,7 @@
 #include "kernels/cuda/attention_own.hpp"
 #include "kernels/cuda/attention_plans.hpp"
 #include "kernels/cuda/state.hpp"
+#include "kernels/cuda/trial.hpp"
 #include "kernels/ops.hpp"
 
 namespace spillway {
@@ -24,6 +24,22 @@ CudnnAttention& AttentionPlans::cudnn(Cuda& device, const AttentionShape& shape)
 
 void AttentionPlans::release_cudnn(const AttentionShape& shape) { cudnn_.erase(shape); }
 
+namespace {
+
+const char* name_of(AttentionPass pass) {
+  switch (pass) {
+    case AttentionPass::forward:
+      return "forward";
+    case AttentionPass::backward:
+      return "backward";
+    case AttentionPass::rope_backward:
+      return "and rope backward";
+  }
+  return "";
+}
+
+}  // namespace
+
 std::string AttentionPlans::describe() const {
   std::string text;
   for (const auto& [shape, cudnn] : cudnn_)
@@ -31,31 +47,15 @@ std::string AttentionPlans::describe() const {
   for (const auto& [key, plan] : plans_) {
     if (!plan.chosen) continue;
     std::array<char, 400> line{};
-    std::snprintf(line.data(), line.size(), "attention %s B%d T%d H%d D%d: %s (%s)\n",
-                  key.backward ? "backward" : "forward", key.shape.B, key.shape.T, key.shape.H, key.shape.D,
-                  plan.use_cudnn ? "cuDNN" : "own", plan.why.c_str());
+    std::snprintf(line.data(), line.size(), "attention %s B%d T%d H%d D%d: %s (%s)\n", name_of(key.pass),
+                  key.shape.B, key.shape.T, key.shape.H, key.shape.D, plan.use_cudnn ? "cuDNN" : "own",
+                  plan.why.c_str());
     text += line.data();
   }
   return text;
 }
 
 namespace {
-
-template <class Run>
-float median_ms(const Cuda& device, const Run& run) {
-  constexpr int kTimings = 3;
-  run();  // warms up
-  CudaEvent start, stop;
-  std::array<float, kTimings> times{};
-  for (float& time : times) {
-    start.record(device);
-    run();
-    stop.record(device);
-    time = stop.ms_since(start);
-  }
-  std::sort(times.begin(), times.end());
-  return times[kTimings / 2];
-}
 
 // Decides `automatic` at the first call of a shape in a rehearsal. The trial runs are harmless: they overwrite the outputs with the
 // values they are about to get.
@@ -88,6 +88,15 @@ void run_chosen(const Cuda& device, AttentionPlan& plan, const Own& own, const C
   plan.use_cudnn ? cudnn() : own();
 }
 
+// After both directions are decided, cuDNN's memory is only kept where it is used.
+void release_unused(const Cuda& device, AttentionPlans& plans, const AttentionShape& shape,
+                    AttentionPass backward) {
+  const AttentionPlan& forward_plan = plans.plan(shape, AttentionPass::forward);
+  if (device.attention == AttentionChoice::automatic && forward_plan.chosen && !forward_plan.use_cudnn &&
+      !plans.plan(shape, backward).use_cudnn)
+    plans.release_cudnn(shape);
+}
+
 }  // namespace
 
 std::size_t Cuda::attention_scratch_bytes(int B, int T, int H, int D) {
@@ -110,7 +119,8 @@ void attention_forward(Cuda& device, bf16* o, float* lse, const bf16* qkv, int B
   const AttentionShape shape = {B, T, H, D};
   AttentionPlans& plans = *device.state().attention_plans;
   run_chosen(
-      device, plans.plan(shape, false), [&] { own_attention_forward(device, o, lse, qkv, B, T, H, D); },
+      device, plans.plan(shape, AttentionPass::forward),
+      [&] { own_attention_forward(device, o, lse, qkv, B, T, H, D); },
       [&] { plans.cudnn(device, shape).forward(o, lse, qkv); });
 }
 
@@ -119,13 +129,32 @@ void attention_backward(Cuda& device, bf16* dqkv, const bf16* d_o, const bf16* o
   const AttentionShape shape = {B, T, H, D};
   AttentionPlans& plans = *device.state().attention_plans;
   run_chosen(
-      device, plans.plan(shape, true),
+      device, plans.plan(shape, AttentionPass::backward),
       [&] { own_attention_backward(device, dqkv, d_o, o, lse, qkv, workspace, B, T, H, D); },
       [&] { plans.cudnn(device, shape).backward(dqkv, d_o, o, lse, qkv); });
-  // After both directions are decided, cuDNN's memory is only kept where it is used.
-  const bool unused = device.attention == AttentionChoice::automatic && plans.plan(shape, false).chosen &&
-                      !plans.plan(shape, false).use_cudnn && !plans.plan(shape, true).use_cudnn;
-  if (unused) plans.release_cudnn(shape);
+  release_unused(device, plans, shape, AttentionPass::backward);
+}
+
+void attention_rope_backward(Cuda& device, bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse,
+                             const bf16* qkv, const float* rstd, const float* cosine, const float* sine,
+                             float* workspace, int B, int T, int H, int D) {
+  const AttentionShape shape = {B, T, H, D};
+  AttentionPlans& plans = *device.state().attention_plans;
+  const auto rope = [&] { rope_qk_norm_backward(device, dqkv, qkv, rstd, cosine, sine, B, T, H, D); };
+  run_chosen(
+      device, plans.plan(shape, AttentionPass::rope_backward),
+      [&] {
+        if (D != 32)
+          return own_attention_rope_backward(device, dqkv, d_o, o, lse, qkv, rstd, cosine, sine, workspace, B,
+                                             T, H, D);
+        own_attention_backward(device, dqkv, d_o, o, lse, qkv, workspace, B, T, H, D);
+        rope();
+      },
+      [&] {
+        plans.cudnn(device, shape).backward(dqkv, d_o, o, lse, qkv);
+        rope();
+      });
+  release_unused(device, plans, shape, AttentionPass::rope_backward);
 }
 
 }  // namespace spillway

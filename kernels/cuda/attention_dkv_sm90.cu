@@ -22,6 +22,7 @@ using namespace warpgroup;
 
 constexpr int kQueries = 64;
 constexpr int kStages = 2;
+constexpr int kStatisticsBytes = kStatisticsBlock * static_cast<int>(sizeof(float));
 
 template <int D>
 struct Shape {
@@ -35,7 +36,7 @@ struct Shape {
   static constexpr int kK = 0, kV = kK + kGroups * kTileBytes, kOut = kV + kGroups * kTileBytes,
                        kQ = kOut + 2 * kGroups * kTileBytes, kDo = kQ + kStages * kTileBytes,
                        kStatistics = kDo + kStages * kTileBytes,
-                       kBarriers = kStatistics + kStages * 2 * kQueries * static_cast<int>(sizeof(float));
+                       kBarriers = kStatistics + kStages * kStatisticsBytes;
   static constexpr int kSharedBytes = kTileAlignment + kBarriers + 256;
 };
 
@@ -46,7 +47,7 @@ struct Rings {
       : keys(at), queries(at + keys.kBytes), items(at + keys.kBytes + queries.kBytes) {}
   __device__ void init() const {
     keys.init(1, Shape<D>::kGroups);
-    queries.init(1 + kWarp, Shape<D>::kGroups * kThreads / kWarp);
+    queries.init(1, Shape<D>::kGroups * kThreads);
     items.init(Shape<D>::kGroups * kThreads);
     ptx::fence_barrier_init();
   }
@@ -65,58 +66,42 @@ __device__ int first_key_of(const Item& item, int blocks) {
   return (blocks - 1 - item.rank) * Shape<D>::kKeys;
 }
 
-// One warp: loads what the consumers need, in their order, as slots become free.
+// One thread: loads what the consumers need, in their order, as slots become free.
 template <int D>
-__device__ void produce(std::uint32_t shared, Rings<D>& rings, const Maps& maps, const float* lse,
-                        const float* delta, const AttentionArguments& args, int blocks, int all) {
+__device__ void produce(std::uint32_t shared, Rings<D>& rings, const Maps& maps, const float* statistics,
+                        const AttentionArguments& args, int blocks, int all) {
   using S = Shape<D>;
-  const int lane = threadIdx.x % kWarp;
-  int index = blockIdx.x;
-  for (;;) {
-    if (lane == 0) rings.items.put(index);
+  for (int index = blockIdx.x;; index = draw_item(args)) {
+    rings.items.put(index);
     if (index >= all) return;
     const Item item = item_at(index, args, blocks);
     const int first_key = first_key_of<D>(item, blocks);
-    if (lane == 0) {
-      rings.keys.wait_empty();
-      rings.keys.announce(2 * S::kGroups * S::kTileBytes);
-      for (int i = 0; i < S::kGroups; ++i)
-        for (int which = 1; which <= 2; ++which)
-          load_tile<D, 64>(shared + (which == 1 ? S::kK : S::kV) + i * S::kTileBytes, maps.qkv,
-                           rings.keys.full(), fused_head(args, item, which), first_key + 64 * i, item.batch);
-    }
+    rings.keys.wait_empty();
+    rings.keys.announce(2 * S::kGroups * S::kTileBytes);
+    for (int i = 0; i < S::kGroups; ++i)
+      for (int which = 1; which <= 2; ++which)
+        load_tile<D, 64>(shared + (which == 1 ? S::kK : S::kV) + i * S::kTileBytes, maps.qkv,
+                         rings.keys.full(), fused_head(args, item, which), first_key + 64 * i, item.batch);
     rings.keys.advance();
-    const float* head_lse = lse + static_cast<std::int64_t>(item.all_head) * args.T;
-    const float* head_delta = delta + static_cast<std::int64_t>(item.all_head) * args.T;
     for (int first_query = first_key; first_query < args.T; first_query += kQueries) {
       rings.queries.wait_empty();
-      if (lane == 0) {
-        rings.queries.announce(2 * S::kTileBytes);
-        const int stage = rings.queries.stage() * S::kTileBytes;
-        load_tile<D, 64>(shared + S::kQ + stage, maps.qkv, rings.queries.full(), item.head, first_query,
-                         item.batch);
-        load_tile<D, 64>(shared + S::kDo + stage, maps.d_o, rings.queries.full(), item.head, first_query,
-                         item.batch);
-      }
-      // Beyond T: p = 2^(s − ∞) = 0.
-      const std::uint32_t statistics = shared + S::kStatistics + rings.queries.stage() * 2 * kQueries * 4;
-#pragma unroll
-      for (int i = lane; i < kQueries; i += kWarp) {
-        const bool valid = first_query + i < args.T;
-        ptx::store_shared(statistics + 4 * i, valid ? head_lse[first_query + i] * kLog2E : INFINITY);
-        ptx::store_shared(statistics + 4 * (kQueries + i), valid ? head_delta[first_query + i] : 0.0f);
-      }
-      rings.queries.arrive();
+      rings.queries.announce(2 * S::kTileBytes + kStatisticsBytes);
+      const int stage = rings.queries.stage();
+      load_tile<D, 64>(shared + S::kQ + stage * S::kTileBytes, maps.qkv, rings.queries.full(), item.head,
+                       first_query, item.batch);
+      load_tile<D, 64>(shared + S::kDo + stage * S::kTileBytes, maps.d_o, rings.queries.full(), item.head,
+                       first_query, item.batch);
+      ptx::bulk_load(shared + S::kStatistics + stage * kStatisticsBytes,
+                     statistics + statistics_at(item.all_head, first_query, args.T), kStatisticsBytes,
+                     rings.queries.full());
       rings.queries.advance();
     }
-    if (lane == 0) index = draw_item(args);
-    index = __shfl_sync(0xffffffffu, index, 0);
   }
 }
 
 // One warpgroup: its 64 keys of each item. All products are transposed: keys × queries.
 template <int D>
-__device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
+__device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps, const RopeArguments& rope,
                         const AttentionArguments& args, int blocks, int all) {
   using S = Shape<D>;
   const int group = threadIdx.x / kThreads;
@@ -135,10 +120,10 @@ __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
     const int key = own_key + accumulator_row(0);
     float dk[D / 2] = {}, dv[D / 2] = {}, p[kQueries / 2], ds[kQueries / 2];
     std::uint32_t p_operand[kQueries / 16][4], ds_operand[kQueries / 16][4];
-    // By every warp, because each reads the statistics by ordinary loads; products alone could be let go of by one thread.
+    // By every thread, because each reads the statistics by ordinary loads; products alone could be let go of by one. (One
+    // thread of each warp after a __syncwarp() is enough for the hardware, but racecheck does not follow that.)
     const auto release_queries = [&] {
-      __syncwarp();
-      if (threadIdx.x % kWarp == 0) rings.queries.release();
+      rings.queries.release();
       rings.queries.advance();
     };
 
@@ -146,7 +131,7 @@ __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
       rings.queries.wait_full();
       const int stage = rings.queries.stage() * S::kTileBytes;
       const std::uint32_t q_tile = shared + S::kQ + stage, do_tile = shared + S::kDo + stage;
-      const std::uint32_t statistics = shared + S::kStatistics + rings.queries.stage() * 2 * kQueries * 4;
+      const std::uint32_t statistics = shared + S::kStatistics + rings.queries.stage() * kStatisticsBytes;
       ptx::named_barrier_sync(turn, 2 * kThreads);
       ptx::hold(p);
       ptx::hold(ds);
@@ -208,17 +193,18 @@ __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
       for (first_query = own_key + kQueries; first_query < args.T; first_query += kQueries)
         step(first_query, std::false_type());
     }
-    if (elected) rings.keys.release();
-    rings.keys.advance();
 
     if (elected) ptx::tensor_store_wait_read();  // of the item before
     ptx::named_barrier_sync(self, kThreads);
 #pragma unroll
     for (int i = 0; i < D / 2; ++i) dk[i] *= args.scale;
+    if (rope.rstd != nullptr) undo_rope_and_norm<D>(dk, k_tile, own_key, 1, item, args, rope);
     store_tile<D>(dk_tile, dk);
     store_tile<D>(dv_tile, dv);
     ptx::fence_async_proxy();
     ptx::named_barrier_sync(self, kThreads);
+    if (elected) rings.keys.release();
+    rings.keys.advance();
     if (elected) {
       write_tile<D>(maps.dqkv, dk_tile, fused_head(args, item, 1), own_key, item.batch);
       write_tile<D>(maps.dqkv, dv_tile, fused_head(args, item, 2), own_key, item.batch);
@@ -230,7 +216,7 @@ __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
 
 template <int D>
 __global__ void __launch_bounds__(Shape<D>::kThreadsInAll, 1)
-    attention_dkv_kernel(const __grid_constant__ Maps maps, const float* lse, const float* delta,
+    attention_dkv_kernel(const __grid_constant__ Maps maps, const float* statistics, const RopeArguments rope,
                          const AttentionArguments args) {
   using S = Shape<D>;
   extern __shared__ char dynamic_shared[];
@@ -241,31 +227,39 @@ __global__ void __launch_bounds__(Shape<D>::kThreadsInAll, 1)
   const int blocks = (args.T + S::kKeys - 1) / S::kKeys, all = args.heads * blocks;
   if (threadIdx.x / kThreads == S::kGroups) {
     ptx::give_registers<S::kProducerRegisters>();
-    if (threadIdx.x % kThreads < kWarp) produce<D>(shared, rings, maps, lse, delta, args, blocks, all);
+    if (threadIdx.x % kThreads == 0) produce<D>(shared, rings, maps, statistics, args, blocks, all);
   } else {
     ptx::take_registers<S::kConsumerRegisters>();
-    consume<D>(shared, rings, maps, args, blocks, all);
+    consume<D>(shared, rings, maps, rope, args, blocks, all);
   }
 }
 
 }  // namespace
 
-void attention_dkv(Cuda& device, bf16* dqkv, const bf16* d_o, const float* lse, const float* delta,
-                   const bf16* qkv, int B, int T, int H, int D) {
+void attention_dkv(Cuda& device, bf16* dqkv, const bf16* d_o, const float* statistics, const bf16* qkv,
+                   const float* rstd, const float* cosine, const float* sine, int B, int T, int H, int D) {
   const AttentionArguments args = {new_item_counter(device), B * H, T, H,
                                    1.0f / std::sqrt(static_cast<float>(D))};
   const Maps maps = {fused_map(qkv, B, T, H, D), head_map(d_o, B, T, H, D), fused_map(dqkv, B, T, H, D)};
   with_kernel_channels(D, [&](auto channels) {
     using S = Shape<channels()>;
-    launch_persistent<S>(device, attention_dkv_kernel<channels()>, B * H * ceil_div(T, S::kKeys), maps, lse,
-                         delta, args);
+    launch_persistent<S>(device, attention_dkv_kernel<channels()>, B * H * ceil_div(T, S::kKeys), maps,
+                         statistics, RopeArguments{rstd, cosine, sine}, args);
   });
 }
 
 void own_attention_backward(Cuda& device, bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse,
                             const bf16* qkv, float* workspace, int B, int T, int H, int D) {
-  attention_dq(device, dqkv, workspace, d_o, o, lse, qkv, B, T, H, D);
-  attention_dkv(device, dqkv, d_o, lse, workspace, qkv, B, T, H, D);
+  attention_dq(device, dqkv, workspace, d_o, o, lse, qkv, nullptr, nullptr, nullptr, B, T, H, D);
+  attention_dkv(device, dqkv, d_o, workspace, qkv, nullptr, nullptr, nullptr, B, T, H, D);
+}
+
+void own_attention_rope_backward(Cuda& device, bf16* dqkv, const bf16* d_o, const bf16* o, const float* lse,
+                                 const bf16* qkv, const float* rstd, const float* cosine, const float* sine,
+                                 float* workspace, int B, int T, int H, int D) {
+  SHAPE_CHECK(D == 64 || D == 128, "the head dimension must be 64 or 128");
+  attention_dq(device, dqkv, workspace, d_o, o, lse, qkv, rstd, cosine, sine, B, T, H, D);
+  attention_dkv(device, dqkv, d_o, workspace, qkv, rstd, cosine, sine, B, T, H, D);
 }
 
 }  // namespace spillway

@@ -145,7 +145,8 @@ __device__ __forceinline__ void score_gradients(float (&p)[kKeys / 2], const flo
 // One warpgroup: its 64 queries of each item.
 template <int D>
 __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps, const float* lse,
-                        float* delta, const AttentionArguments& args, int blocks, int all) {
+                        float* statistics, const RopeArguments& rope, const AttentionArguments& args,
+                        int blocks, int all) {
   using S = Shape<D>;
   const int group = threadIdx.x / kThreads, lane = threadIdx.x % kWarp;
   const bool elected = threadIdx.x % kThreads == 0;
@@ -160,12 +161,13 @@ __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
     const Item item = item_at(index, args, blocks);
     const int first_query = item.rank * S::kQueries, own_query = first_query + 64 * group;
     const int last = last_tile<D>(first_query, args.T), query = own_query + accumulator_row(0);
-    const std::int64_t statistics = static_cast<std::int64_t>(item.all_head) * args.T;
     float dq[D / 2] = {}, p[kKeys / 2], dp[kKeys / 2], row_lse[2], row_delta[2];
     std::uint32_t a[kKeys / 16][4];
 #pragma unroll
     for (int half = 0; half < 2; ++half)
-      row_lse[half] = query + 8 * half < args.T ? lse[statistics + query + 8 * half] * kLog2E : INFINITY;
+      row_lse[half] = query + 8 * half < args.T
+                          ? lse[static_cast<std::int64_t>(item.all_head) * args.T + query + 8 * half] * kLog2E
+                          : INFINITY;
     const auto release = [&](auto& ring) {
       if (elected) ring.release();
       ring.advance();
@@ -176,10 +178,13 @@ __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
     const float dot = row_dot<D>(do_tile, o_tile);
     row_delta[0] = __shfl_sync(0xffffffffu, dot, lane / 4 * 2);
     row_delta[1] = __shfl_sync(0xffffffffu, dot, lane / 4 * 2 + 16);
-    if (lane % 4 == 0)
+    if (lane % 4 == 0 && own_query < args.T)
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-        if (query + 8 * half < args.T) delta[statistics + query + 8 * half] = row_delta[half];
+      for (int half = 0; half < 2; ++half) {
+        float* place = statistics + statistics_at(item.all_head, query + 8 * half, args.T);
+        place[0] = row_lse[half];
+        place[kStatisticsBlock / 2] = row_delta[half];
+      }
 
     const auto step = [&](int tile, auto mask) {
       rings.k.wait_full();
@@ -214,13 +219,14 @@ __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
     };
     step(last, std::true_type());
     for (int tile = last - 1; tile >= 0; --tile) step(tile, std::false_type());
-    release(rings.q);
 
 #pragma unroll
     for (int i = 0; i < D / 2; ++i) dq[i] *= args.scale;
+    if (rope.rstd != nullptr) undo_rope_and_norm<D>(dq, q_tile, own_query, 0, item, args, rope);
     store_tile<D>(o_tile, dq);  // each warp has read its own rows of o
     ptx::fence_async_proxy();
     ptx::named_barrier_sync(self, kThreads);
+    release(rings.q);
     if (elected) {
       write_tile<D>(maps.dqkv, o_tile, item.head, own_query, item.batch);
       ptx::tensor_store_commit();
@@ -232,8 +238,8 @@ __device__ void consume(std::uint32_t shared, Rings<D>& rings, const Maps& maps,
 
 template <int D>
 __global__ void __launch_bounds__(Shape<D>::kThreadsInAll, 1)
-    attention_dq_kernel(const __grid_constant__ Maps maps, const float* lse, float* delta,
-                        const AttentionArguments args) {
+    attention_dq_kernel(const __grid_constant__ Maps maps, const float* lse, float* statistics,
+                        const RopeArguments rope, const AttentionArguments args) {
   using S = Shape<D>;
   extern __shared__ char dynamic_shared[];
   const std::uint32_t shared = first_tile(dynamic_shared);
@@ -246,14 +252,15 @@ __global__ void __launch_bounds__(Shape<D>::kThreadsInAll, 1)
     if (threadIdx.x % kThreads == 0) produce<D>(shared, rings, maps, args, blocks, all);
   } else {
     ptx::take_registers<S::kConsumerRegisters>();
-    consume<D>(shared, rings, maps, lse, delta, args, blocks, all);
+    consume<D>(shared, rings, maps, lse, statistics, rope, args, blocks, all);
   }
 }
 
 }  // namespace
 
-void attention_dq(Cuda& device, bf16* dqkv, float* delta, const bf16* d_o, const bf16* o, const float* lse,
-                  const bf16* qkv, int B, int T, int H, int D) {
+void attention_dq(Cuda& device, bf16* dqkv, float* statistics, const bf16* d_o, const bf16* o,
+                  const float* lse, const bf16* qkv, const float* rstd, const float* cosine,
+                  const float* sine, int B, int T, int H, int D) {
   const AttentionArguments args = {new_item_counter(device), B * H, T, H,
                                    1.0f / std::sqrt(static_cast<float>(D))};
   const Maps maps = {fused_map(qkv, B, T, H, D), head_map(o, B, T, H, D), head_map(d_o, B, T, H, D),
@@ -261,7 +268,7 @@ void attention_dq(Cuda& device, bf16* dqkv, float* delta, const bf16* d_o, const
   with_kernel_channels(D, [&](auto channels) {
     using S = Shape<channels()>;
     launch_persistent<S>(device, attention_dq_kernel<channels()>, B * H * ceil_div(T, S::kQueries), maps, lse,
-                         delta, args);
+                         statistics, RopeArguments{rstd, cosine, sine}, args);
   });
 }
 

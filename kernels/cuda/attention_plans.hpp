@@ -17,7 +17,9 @@ struct AttentionShape {
   friend auto operator<=>(const AttentionShape&, const AttentionShape&) = default;
 };
 
-// What AttentionChoice::automatic became for one direction (forward or backward) of one shape.
+enum class AttentionPass { forward, backward, rope_backward };  // the last: with rope_qk_norm_backward
+
+// What AttentionChoice::automatic became for one pass of one shape.
 struct AttentionPlan {
   bool chosen = false;
   bool use_cudnn = false;
@@ -35,14 +37,14 @@ class AttentionPlans {
   CudnnAttention& cudnn(Cuda& device, const AttentionShape& shape);
   // Gives back what cudnn() made for a shape.
   void release_cudnn(const AttentionShape& shape);
-  AttentionPlan& plan(const AttentionShape& shape, bool backward) { return plans_[{shape, backward}]; }
+  AttentionPlan& plan(const AttentionShape& shape, AttentionPass pass) { return plans_[{shape, pass}]; }
   // One line per plan.
   std::string describe() const;
 
  private:
   struct Key {
     AttentionShape shape;
-    bool backward;
+    AttentionPass pass;
     friend auto operator<=>(const Key&, const Key&) = default;
   };
   std::map<Key, AttentionPlan> plans_;

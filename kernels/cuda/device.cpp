@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/attention_plans.hpp"
 #include "kernels/cuda/check.hpp"
+#include "kernels/cuda/fused_plans.hpp"
 #include "kernels/cuda/gemm_plans.hpp"
 #include "kernels/cuda/state.hpp"
 
@@ -58,6 +59,7 @@ void Cuda::State::open(int gpu) {
   }
   gemm_plans = std::make_unique<GemmPlans>();
   attention_plans = std::make_unique<AttentionPlans>();
+  fused_plans = std::make_unique<FusedPlans>();
 }
 
 Cuda::State::~State() {
@@ -150,7 +152,8 @@ void* Cuda::workspace(std::size_t bytes) const {
 }
 
 std::string Cuda::describe_plans() const {
-  return state_->gemm_plans->describe() + state_->attention_plans->describe();
+  return state_->gemm_plans->describe() + state_->fused_plans->describe() +
+         state_->attention_plans->describe();
 }
 
 CudaEvent::CudaEvent() { CUDA_CHECK(cudaEventCreate(&event_)); }

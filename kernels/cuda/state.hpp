@@ -15,6 +15,7 @@ namespace spillway {
 
 class GemmPlans;       // gemm_plans.hpp
 class AttentionPlans;  // attention_plans.hpp
+class FusedPlans;      // fused_plans.hpp
 
 // Two pinned buffers that alternate: one is filled by the host while the GPU reads the other.
 struct StagingBuffer {
@@ -41,6 +42,7 @@ struct Cuda::State {
   std::size_t next_staging = 0;
   std::unique_ptr<GemmPlans> gemm_plans;
   std::unique_ptr<AttentionPlans> attention_plans;
+  std::unique_ptr<FusedPlans> fused_plans;
 };
 
 }  // namespace spillway

@@ -78,17 +78,22 @@ __device__ __forceinline__ void hold_operand(std::uint32_t (&a)[D][4]) {
   for (int i = 0; i < D; ++i) ptx::hold(a[i]);
 }
 
+// For store_matrix_x4 and load_matrix_x4: this lane's address of the four matrices that accumulators 8·pair … +7 of the
+// warpgroup are, in a tile of 64 rows.
+__device__ __forceinline__ std::uint32_t accumulator_address(std::uint32_t tile, int pair) {
+  const int lane = threadIdx.x % kWarp, row = threadIdx.x % kThreads / kWarp * 16 + lane % 16;
+  const int chunk = pair % 4 * 2 + lane / 16;
+  return tile + (pair / 4 * 64 + row) * kRowBytes + (chunk ^ row % 8) * 16;
+}
+
 // Accumulators (64 × D) as bf16 into a tile of 64 rows.
 template <int D>
 __device__ __forceinline__ void store_tile(std::uint32_t tile, const float (&c)[D / 2]) {
-  const int lane = threadIdx.x % kWarp, row = threadIdx.x % kThreads / kWarp * 16 + lane % 16;
 #pragma unroll
   for (int pair = 0; pair < D / 16; ++pair) {
-    const int chunk = pair % 4 * 2 + lane / 16;
     const float* v = c + 8 * pair;
-    ptx::store_matrix_x4(tile + (pair / 4 * 64 + row) * kRowBytes + (chunk ^ row % 8) * 16,
-                         ptx::pack_bf16(v[0], v[1]), ptx::pack_bf16(v[2], v[3]), ptx::pack_bf16(v[4], v[5]),
-                         ptx::pack_bf16(v[6], v[7]));
+    ptx::store_matrix_x4(accumulator_address(tile, pair), ptx::pack_bf16(v[0], v[1]),
+                         ptx::pack_bf16(v[2], v[3]), ptx::pack_bf16(v[4], v[5]), ptx::pack_bf16(v[6], v[7]));
   }
 }
 
@@ -140,6 +145,10 @@ class Ring {
   // Consumers.
   __device__ __forceinline__ void wait_full() const { ptx::barrier_wait(full(), parity_); }
   __device__ __forceinline__ void release() const { ptx::barrier_arrive(empty_ + 8 * stage_); }
+  // In block `rank` of the cluster, for slots that several blocks' producers fill.
+  __device__ __forceinline__ void release_in_cluster(int rank) const {
+    ptx::barrier_arrive_in_cluster(empty_ + 8 * stage_, static_cast<std::uint32_t>(rank));
+  }
 
  private:
   std::uint32_t full_, empty_;

@@ -70,11 +70,9 @@ class Activations {
       scratch_.reserve(dx0, spec.scalars ? rows * C : 0);
       scratch_.reserve(d_narrow, rows * C);
       scratch_.reserve(d_wide, rows * 4 * C);
-      // Both workspaces grow with the rows alone, so one sequence of max_rows tokens stands for every B and T.
-      const int tokens_at_once = static_cast<int>(rows);
-      scratch_.reserve(workspace,
-                       std::max(attention_workspace(1, tokens_at_once, spec.heads, spec.head_dim()),
-                                mix_norm_workspace(tokens_at_once)));
+      const int sequences = static_cast<int>(rows / spec.sequence);
+      scratch_.reserve(workspace, std::max(attention_workspace(sequences, spec.sequence, spec.heads),
+                                           mix_norm_workspace(static_cast<int>(rows))));
     }
     scratch_.allocate();
 

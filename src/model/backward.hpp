@@ -13,7 +13,7 @@ template <class Dev>
 void Gpt<Dev>::forward_backward(const Weights<Dev>& weights, const Batch& batch, float* gradients,
                                 float* loss_total, float loss_scale, bool accumulate,
                                 const GradientsReady& ready) {
-  SPILLWAY_CHECK(training_ && loss_scale != 0.0f);
+  SPILLWAY_CHECK(training_ && loss_scale != 0.0f && batch.B <= max_rows_ / spec_.sequence);
   const Shape shape = upload(batch.tokens, batch.targets, batch.B, batch.T);
   forward(weights, shape);
   loss_forward_backward(weights, shape, gradients, loss_total, loss_scale, accumulate);
@@ -83,15 +83,15 @@ void Gpt<Dev>::backward_mlp(const Weights<Dev>& weights, const Shape& shape, flo
   const int rows = shape.rows, C = spec_.width;
   const LayerActivations<act>& kept = memory_.layer(layer);
   const act* W = weights.compute;
-  act* da = memory_.d_wide;
+  act* d_hidden = memory_.d_wide;
   act* dh = memory_.d_narrow;
 
   linear_backward_weight(device_, gradients + at_.proj(layer), memory_.dx, kept.a, rows, 4 * C, C,
                          accumulate);
-  linear_backward_input(device_, da, memory_.dx, W + at_.proj(layer), rows, 4 * C, C, false);
-  relu2_backward(device_, da, da, kept.a, static_cast<std::int64_t>(rows) * 4 * C);
-  linear_backward_weight(device_, gradients + at_.fc(layer), da, kept.h_mlp, rows, C, 4 * C, accumulate);
-  linear_backward_input(device_, dh, da, W + at_.fc(layer), rows, C, 4 * C, false);
+  linear_relu2_backward(device_, d_hidden, memory_.dx, W + at_.proj(layer), kept.a, rows, 4 * C, C);
+  linear_backward_weight(device_, gradients + at_.fc(layer), d_hidden, kept.h_mlp, rows, C, 4 * C,
+                         accumulate);
+  linear_backward_input(device_, dh, d_hidden, W + at_.fc(layer), rows, C, 4 * C, false);
   mix_norm_backward(device_, memory_.dx, nullptr, nullptr, nullptr, dh, kept.h_mlp, kept.rstd_mlp, memory_.x0,
                     nullptr, nullptr, memory_.workspace, rows, C);
 }
@@ -109,10 +109,8 @@ void Gpt<Dev>::backward_attention(const Weights<Dev>& weights, const Shape& shap
 
   linear_backward_weight(device_, gradients + at_.out(layer), memory_.dx, kept.o, rows, C, C, accumulate);
   linear_backward_input(device_, d_o, memory_.dx, W + at_.out(layer), rows, C, C, false);
-  attention_backward(device_, dqkv, d_o, kept.o, kept.lse, kept.qkv, memory_.workspace, shape.B, shape.T, H,
-                     D);
-  rope_qk_norm_backward(device_, dqkv, kept.qkv, kept.rstd_qk, memory_.cosine, memory_.sine, shape.B, shape.T,
-                        H, D);
+  attention_rope_backward(device_, dqkv, d_o, kept.o, kept.lse, kept.qkv, kept.rstd_qk, memory_.cosine,
+                          memory_.sine, memory_.workspace, shape.B, shape.T, H, D);
   linear_backward_weight(device_, gradients + at_.qkv(layer), dqkv, kept.h_attention, rows, C, 3 * C,
                          accumulate);
   linear_backward_input(device_, dh, dqkv, W + at_.qkv(layer), rows, C, 3 * C, false);

@@ -119,14 +119,13 @@ void Gpt<Dev>::forward_layer(const Weights<Dev>& weights, const Shape& shape, in
 
   mix_norm_forward(device_, kept.h_attention, kept.rstd_attention, memory_.x, memory_.x0, lambda_r, lambda_0,
                    rows, C);
-  linear_forward(device_, kept.qkv, kept.h_attention, W + at_.qkv(layer), rows, C, 3 * C, false);
-  rope_qk_norm_forward(device_, kept.qkv, kept.rstd_qk, memory_.cosine, memory_.sine, shape.B, shape.T, H, D);
+  qkv_forward(device_, kept.qkv, kept.rstd_qk, kept.h_attention, W + at_.qkv(layer), memory_.cosine,
+              memory_.sine, shape.B, shape.T, H, D);
   attention_forward(device_, kept.o, kept.lse, kept.qkv, shape.B, shape.T, H, D);
   linear_forward(device_, memory_.x, kept.o, W + at_.out(layer), rows, C, C, true);
 
   mix_norm_forward(device_, kept.h_mlp, kept.rstd_mlp, memory_.x, memory_.x0, nullptr, nullptr, rows, C);
-  linear_forward(device_, kept.a, kept.h_mlp, W + at_.fc(layer), rows, C, 4 * C, false);
-  relu2_forward(device_, kept.a, kept.a, static_cast<std::int64_t>(rows) * 4 * C);
+  linear_relu2_forward(device_, kept.a, kept.h_mlp, W + at_.fc(layer), rows, C, 4 * C);
   linear_forward(device_, memory_.x, kept.a, W + at_.proj(layer), rows, 4 * C, C, true);
 }
 

@@ -73,7 +73,7 @@ struct BenchArrays {
     for (float** table : {&cosine, &sine}) reserve(*table, half, 1.0f);
     reserve(scalars, 4, 1.0f);
     reserve(workspace,
-            std::max(attention_workspace(1, static_cast<int>(rows), spec.heads, spec.head_dim()),
+            std::max(attention_workspace(micro_batch, spec.sequence, spec.heads),
                      mix_norm_workspace(static_cast<int>(rows))),
             1.0f);
     const ParameterLayout layout = make_layout(spec);
@@ -146,6 +146,7 @@ class OpBench {
     embedding();
     norms();
     linear_layers();
+    fused();
     attention();
     loss();
     optimizers();
@@ -192,24 +193,27 @@ class OpBench {
       mix_norm_backward(device_, a.dx, a.dx0, nullptr, nullptr, a.dh, a.h, a.rstd, a.x0, nullptr, nullptr,
                         a.workspace, rows_, C);
     });
-    time("rope qk norm forward", layers, 0, 4 * narrow_bytes(),
+    // Part of the fused ops below; by themselves for comparison.
+    time("rope qk norm forward", 0, 0, 4 * narrow_bytes(),
          [&] { rope_qk_norm_forward(device_, a.qkv, a.rstd_qk, a.cosine, a.sine, B_, T, H, D); });
-    time("rope qk norm backward", layers, 0, 6 * narrow_bytes(),
+    time("rope qk norm backward", 0, 0, 6 * narrow_bytes(),
          [&] { rope_qk_norm_backward(device_, a.a, a.qkv, a.rstd_qk, a.cosine, a.sine, B_, T, H, D); });
     const std::int64_t n = static_cast<std::int64_t>(rows_) * 4 * C;
-    time("relu2 forward", layers, 0, 8 * narrow_bytes(), [&] { relu2_forward(device_, a.a, a.a, n); });
-    time("relu2 backward", layers, 0, 12 * narrow_bytes(),
-         [&] { relu2_backward(device_, a.da, a.da, a.a, n); });
+    time("relu2 forward", 0, 0, 8 * narrow_bytes(), [&] { relu2_forward(device_, a.a, a.a, n); });
+    time("relu2 backward", 0, 0, 12 * narrow_bytes(), [&] { relu2_backward(device_, a.da, a.da, a.a, n); });
   }
 
+  // Which pass of a layer is part of a fused op: listed for comparison alone.
+  enum class Fused { none, forward, dgrad };
+
   void linear(const std::string& name, double calls, int rows, int in, int out, const act* input, act* output,
-              bool accumulate) {
+              bool accumulate, Fused fused = Fused::none) {
     const double flop = 2.0 * rows * in * out;
     auto& a = memory_;
     // The weight gradient accumulates from the second micro-batch on.
-    time(name + " forward", calls, flop, 0,
+    time(name + " forward", fused == Fused::forward ? 0 : calls, flop, 0,
          [&] { linear_forward(device_, output, input, a.weights, rows, in, out, accumulate); });
-    time(name + " dgrad", calls, flop, 0, [&] {
+    time(name + " dgrad", fused == Fused::dgrad ? 0 : calls, flop, 0, [&] {
       linear_backward_input(device_, const_cast<act*>(input), output, a.weights, rows, in, out, false);
     });
     time(name + " wgrad", calls, flop, 0,
@@ -220,11 +224,24 @@ class OpBench {
     const int C = spec_.width, chunk = static_cast<int>(memory_.chunk_rows);
     const double layers = passes_ * spec_.layers;
     auto& a = memory_;
-    linear("qkv", layers, rows_, C, 3 * C, a.h, a.a, false);
+    linear("qkv", layers, rows_, C, 3 * C, a.h, a.a, false, Fused::forward);
     linear("attention out", layers, rows_, C, C, a.h, a.x, true);
-    linear("fc", layers, rows_, C, 4 * C, a.h, a.a, false);
-    linear("proj", layers, rows_, 4 * C, C, a.a, a.x, true);
+    linear("fc", layers, rows_, C, 4 * C, a.h, a.a, false, Fused::forward);
+    linear("proj", layers, rows_, 4 * C, C, a.a, a.x, true, Fused::dgrad);
     linear("lm_head", passes_ * rows_ / chunk, chunk, C, spec_.vocab, a.h, a.logits, false);
+  }
+
+  // Products with what follows them. The rate is the product's.
+  void fused() {
+    const int C = spec_.width, H = spec_.heads, D = spec_.head_dim(), T = spec_.sequence;
+    const double layers = passes_ * spec_.layers, flop = 2.0 * rows_ * C * C;
+    auto& a = memory_;
+    time("qkv forward + rope qk norm", layers, 3 * flop, 0,
+         [&] { qkv_forward(device_, a.qkv, a.rstd_qk, a.h, a.weights, a.cosine, a.sine, B_, T, H, D); });
+    time("fc forward + relu2", layers, 4 * flop, 0,
+         [&] { linear_relu2_forward(device_, a.a, a.h, a.weights, rows_, C, 4 * C); });
+    time("proj dgrad + relu2 backward", layers, 4 * flop, 0,
+         [&] { linear_relu2_backward(device_, a.da, a.dx, a.weights, a.a, rows_, 4 * C, C); });
   }
 
   void attention_passes(const std::string& suffix, double calls) {
@@ -233,8 +250,12 @@ class OpBench {
     auto& a = memory_;
     time("attention forward" + suffix, calls, flop, 0,
          [&] { attention_forward(device_, a.h, a.lse, a.qkv, B_, T, H, D); });
-    time("attention backward" + suffix, calls, 2.5 * flop, 0,
+    time("attention backward" + suffix, 0, 2.5 * flop, 0,
          [&] { attention_backward(device_, a.a, a.dh, a.h, a.lse, a.qkv, a.workspace, B_, T, H, D); });
+    time("attention rope backward" + suffix, calls, 2.5 * flop, 0, [&] {
+      attention_rope_backward(device_, a.a, a.dh, a.h, a.lse, a.qkv, a.rstd_qk, a.cosine, a.sine, a.workspace,
+                              B_, T, H, D);
+    });
   }
 
   // Each implementation by itself, where the device has several.

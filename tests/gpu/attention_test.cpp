@@ -34,7 +34,7 @@ TEST_CASE("own attention gives the same bits every time") {
   std::vector<Vector> results;
   for (int run = 0; run < 2; ++run) {
     DeviceArray<act> o(rows * H * D), dqkv(rows * 3 * H * D);
-    DeviceArray<float> lse(rows * H), workspace(attention_workspace(B, T, H, D));
+    DeviceArray<float> lse(rows * H), workspace(attention_workspace(B, T, H));
     own_attention_forward(device(), o.data(), lse.data(), qkv.data(), B, T, H, D);
     own_attention_backward(device(), dqkv.data(), d_o.data(), o.data(), lse.data(), qkv.data(),
                            workspace.data(), B, T, H, D);

@@ -20,7 +20,7 @@ inline void check_attention(int B, int T, int H, int D) {
   const std::int64_t rows = std::int64_t{B} * T;
   DeviceArray<act> qkv(normalized_qkv(1, B, T, H, D)), o(rows * H * D), d_o(random(2, rows * H * D));
   DeviceArray<act> dqkv(rows * 3 * H * D);
-  DeviceArray<float> lse(rows * H), workspace(attention_workspace(B, T, H, D));
+  DeviceArray<float> lse(rows * H), workspace(attention_workspace(B, T, H));
   Vector expected, expected_lse;
   attention_forward(device(), o.data(), lse.data(), qkv.data(), B, T, H, D);
   reference::attention_forward(expected, expected_lse, qkv.values(), B, T, H, D);

@@ -119,7 +119,7 @@ TEST_CASE("attention does not depend on the number of threads") {
   const Floats qkv = random_floats(1, rows * 3 * H * D, 0.7), d_o = random_floats(2, rows * H * D);
   check_any_thread_count([&](Cpu& cpu) {
     Floats o(d_o.size()), lse(rows * H), dqkv(qkv.size());
-    Floats workspace(static_cast<std::size_t>(attention_workspace(B, T, H, D)));
+    Floats workspace(static_cast<std::size_t>(attention_workspace(B, T, H)));
     attention_forward(cpu, o.data(), lse.data(), qkv.data(), B, T, H, D);
     attention_backward(cpu, dqkv.data(), d_o.data(), o.data(), lse.data(), qkv.data(), workspace.data(), B, T,
                        H, D);
