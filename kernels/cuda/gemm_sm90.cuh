@@ -4,9 +4,8 @@
 // Persistent clusters of two blocks take tiles of 256 × 256 of D, each block 128 × 256. Both need the same part of B: each
 // loads half of it into both (multicast), which spares a third of the reads from the L2 cache. In a block one producer
 // thread keeps a ring of steps of 64 along k filled by the copy engine (TMA); two consumer warpgroups multiply 64 × 256
-// each (wgmma). Each leaves its ring slots behind as soon as its products are done, so that one writes its results while
-// the other still multiplies. Results go through shared memory in boxes of 64 × 64, which the copy engine writes out while
-// the next tile is multiplied.
+// each (wgmma). Results go through shared memory in boxes of 64 × 64, which the copy engine writes out while the next tile
+// is multiplied. A matrix that the epilogue reads comes through slots of the same ring, after the tile's last step.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +17,8 @@ namespace spillway::warpgroup {
 inline constexpr int kGemmRows = 128, kGemmColumns = 256, kGemmDepth = 64;  // of D, of D, along k
 inline constexpr int kGemmGroups = 2;                                       // consumer warpgroups
 inline constexpr int kGemmCluster = 2;                                      // blocks, one above the other
-inline constexpr int kGemmBand =
-    8;  // clusters of rows whose tiles are neighbours in time: they share A and B in the L2 cache
+// Clusters of rows whose tiles are neighbours in time: they share A and B in the L2 cache.
+inline constexpr int kGemmBand = 8;
 inline constexpr int kBoxBytes = kBoxRows * kRowBytes;
 inline constexpr int kBoxesAcross = kGemmColumns / kBoxChannels;
 inline constexpr int kAuxBoxes = 2;  // of the matrix that an epilogue reads, per slot of the ring
