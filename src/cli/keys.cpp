@@ -105,14 +105,83 @@ Key micro_batch_key() {
           }};
 }
 
+// A power: 1.5kW, 800W; a bare number is kW.
+double read_power_w(std::string text) {
+  double unit_w = 1000;
+  if (text.ends_with("kW")) {
+    text.resize(text.size() - 2);
+  } else if (text.ends_with("W")) {
+    text.resize(text.size() - 1);
+    unit_w = 1;
+  }
+  const double power_w = read_number(text) * unit_w;
+  if (!(power_w > 0) || power_w > 1e9) expected("a power such as 1.5kW or 800W, more than 0");
+  return power_w;
+}
+
+Key power_cap_key() {
+  return {"site.power-cap",
+          "most power while training, at the site's meter: 1.5kW, 800W, or excess: that of [excess]",
+          [](Config& c, const std::string& text) {
+            c.site.power_cap_excess = text == "excess";
+            c.site.power_cap_w.reset();
+            if (!text.empty() && text != "excess") c.site.power_cap_w = read_power_w(text);
+          },
+          [](const Config& c) {
+            if (c.site.power_cap_excess) return std::string("excess");
+            return c.site.power_cap_w ? print(*c.site.power_cap_w) + "W" : std::string();
+          }};
+}
+
+Key min_power_key() {
+  return {
+      "site.min-power", "power-cap = excess: a window needs so much; default: half of the training power",
+      [](Config& c, const std::string& text) { c.site.min_power_w = text.empty() ? 0 : read_power_w(text); },
+      [](const Config& c) {
+        return c.site.min_power_w > 0 ? print(c.site.min_power_w) + "W" : std::string();
+      }};
+}
+
+// The keys of a section [signal], [average] …
+Key signal_key(const std::string& section, SignalConfig Config::*signal, const char* name,
+               std::string SignalConfig::*member, const std::string& help) {
+  Key added = key("", signal, member, "");
+  added.name = section + "." + name;
+  added.help = help;
+  return added;
+}
+
+// How a live signal is asked for; the same for every signal of a site.
+void add_provider_keys(const std::string& section, SignalConfig Config::*signal, std::vector<Key>* table) {
+  const auto add = [&](const char* name, std::string SignalConfig::*member, const char* help) {
+    table->push_back(signal_key(section, signal, name, member, help));
+  };
+  const auto add_duration = [&](const char* name, double SignalConfig::*member, const char* help) {
+    Key added = duration_key("", signal, member, help);
+    added.name = section + "." + name;
+    table->push_back(std::move(added));
+  };
+  add("provider", &SignalConfig::provider,
+      "live: file, watttime, watttime-index, electricity-maps, uk-carbon-intensity or http");
+  add("url", &SignalConfig::url, "http: what to get; else another host of the provider's API");
+  add("type", &SignalConfig::type, "watttime: co2_moer, co2_aoer or health_damage");
+  add("pointer", &SignalConfig::pointer, "http: JSON pointer to the value, e.g. /data/0/value");
+  add("time-pointer", &SignalConfig::time_pointer,
+      "http: JSON pointer to the value's instant; default: when it came");
+  add("key-file", &SignalConfig::key_file, "file with the API's key; watttime: USER:PASSWORD");
+  add("key-env", &SignalConfig::key_env, "environment variable with the same");
+  add("key-header", &SignalConfig::key_header, "http: header that the key is appended to");
+  add("ca-file", &SignalConfig::ca_file, "certificates to trust instead of the system's");
+  add_duration("poll", &SignalConfig::poll_s, "live: time between two questions");
+  add_duration("hold", &SignalConfig::hold_s,
+               "live: a value counts this long after its interval, then it is unknown");
+}
+
 // The keys of a signal that is read beside the gate's.
 void add_signal_keys(const std::string& section, SignalConfig Config::*signal, const std::string& help,
                      std::vector<Key>* table) {
   const auto add = [&](const char* name, std::string SignalConfig::*member, const std::string& text) {
-    Key added = key("", signal, member, "");
-    added.name = section + "." + name;
-    added.help = text;
-    table->push_back(std::move(added));
+    table->push_back(signal_key(section, signal, name, member, text));
   };
   add("file", &SignalConfig::file, help);
   add("region", &SignalConfig::region, "its region");
@@ -178,6 +247,8 @@ std::vector<Key> make_keys() {
       key("site.nodes", &C::site, &SiteConfig::nodes, "nodes that the declared powers are of"),
       key("site.min-nodes", &C::site, &SiteConfig::min_nodes,
           "a window needs excess power for so many nodes"),
+      power_cap_key(),
+      min_power_key(),
       key("site.meter", &C::site, &SiteConfig::meter,
           "counters (NVML, RAPL), model (declared power), or auto"),
       key("site.host-share", &C::site, &SiteConfig::host_share,
@@ -208,25 +279,6 @@ std::vector<Key> make_keys() {
       key("signal.ambiguous", &C::signal, &SignalConfig::ambiguous,
           "an hour that the clock shows twice and the file has once: first or second"),
       key("signal.date-order", &C::signal, &SignalConfig::date_order, "dmy or mdy; auto: from the dates"),
-      key("signal.provider", &C::signal, &SignalConfig::provider,
-          "live: file, watttime, electricity-maps, uk-carbon-intensity or http"),
-      key("signal.url", &C::signal, &SignalConfig::url,
-          "http: what to get; else another host of the provider's API"),
-      key("signal.type", &C::signal, &SignalConfig::type, "watttime: co2_moer, co2_aoer or health_damage"),
-      key("signal.pointer", &C::signal, &SignalConfig::pointer,
-          "http: JSON pointer to the value, e.g. /data/0/value"),
-      key("signal.time-pointer", &C::signal, &SignalConfig::time_pointer,
-          "http: JSON pointer to the value's instant; default: when it came"),
-      key("signal.key-file", &C::signal, &SignalConfig::key_file,
-          "file with the API's key; watttime: USER:PASSWORD"),
-      key("signal.key-env", &C::signal, &SignalConfig::key_env, "environment variable with the same"),
-      key("signal.key-header", &C::signal, &SignalConfig::key_header,
-          "http: header that the key is appended to"),
-      key("signal.ca-file", &C::signal, &SignalConfig::ca_file,
-          "certificates to trust instead of the system's"),
-      duration_key("signal.poll", &C::signal, &SignalConfig::poll_s, "live: time between two questions"),
-      duration_key("signal.hold", &C::signal, &SignalConfig::hold_s,
-                   "live: a value counts this long after its interval, then the site is closed"),
       key("gate.open-below", &C::gate, &GateConfig::open_below,
           "a window opens where the signal is below this"),
       key("gate.close-above", &C::gate, &GateConfig::close_above,
@@ -306,10 +358,14 @@ std::vector<Key> make_keys() {
       duration_key("local.start-lead", &C::local, &LocalConfig::start_lead_s,
                    "real time before a window's opening at which a site's job is started"),
   };
+  add_provider_keys("signal", &C::signal, &table);
   add_signal_keys("emissions", &C::emissions, "signal to account emissions with; default: the gate's",
                   &table);
   add_signal_keys("average", &C::average, "average intensity, beside the marginal one", &table);
   add_signal_keys("excess", &C::excess, "power that the site may use at most", &table);
+  add_provider_keys("emissions", &C::emissions, &table);
+  add_provider_keys("average", &C::average, &table);
+  add_provider_keys("excess", &C::excess, &table);
   add_signal_keys("forecast", &C::forecast, "plan: forecast of the gate's signal, from its start on", &table);
   return table;
 }

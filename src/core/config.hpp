@@ -64,14 +64,19 @@ struct SiteConfig {
   int min_nodes = 1;                 // fewer are not worth a start, where excess power limits them
   std::string meter = "auto";        // auto | counters | model
   std::optional<double> host_share;  // of a node's power that its counters do not see
-  bool idle_outside = false;         // nodes stay on, at idle power, while no job runs
-  double embodied_g_per_h = 0;       // declared: hardware's CO2 per hour of a job
-  double network_kwh_per_gb = 0;     // declared: energy of the traffic between sites
-  double peak_tflops = 0;   // of all devices of the site, for the MFU; 0: known for CUDA, else unknown
-  double telemetry_s = 10;  // real seconds between lines of the energy log
+  // At the site's meter: at most so much while it trains; the excess power of [excess], or none.
+  std::optional<double> power_cap_w;
+  bool power_cap_excess = false;
+  double min_power_w = 0;  // capped by the excess: less is not worth a window; 0: half of the training power
+  bool idle_outside = false;      // nodes stay on, at idle power, while no job runs
+  double embodied_g_per_h = 0;    // declared: hardware's CO2 per hour of a job
+  double network_kwh_per_gb = 0;  // declared: energy of the traffic between sites
+  double peak_tflops = 0;         // of all devices of the site, for the MFU; 0: known for CUDA, else unknown
+  double telemetry_s = 10;        // real seconds between lines of the energy log
 };
 
 struct SignalConfig {
+  std::string section = "signal";  // of the configuration, for messages
   std::string file;
   std::string region;  // column or region name
   std::string format = "auto";
@@ -85,8 +90,9 @@ struct SignalConfig {
   std::string date_order = "auto";  // auto | dmy | mdy
 
   // Of live signals, which are asked for instead of read once.
-  std::string provider;  // file | watttime | electricity-maps | uk-carbon-intensity | http; empty: not live
-  std::string url;       // http: what to get; the others: another host of the same API
+  // file | watttime | watttime-index | electricity-maps | uk-carbon-intensity | http; empty: not live
+  std::string provider;
+  std::string url;                // http: what to get; the others: another host of the same API
   std::string type = "co2_moer";  // watttime's signal_type
   std::string pointer;            // http: JSON pointer to the value
   std::string time_pointer;       // http: JSON pointer to its instant; empty: the time of the answer
@@ -96,6 +102,12 @@ struct SignalConfig {
   std::string ca_file;                                // certificates to trust instead of the system's
   double poll_s = 300;                                // time between two questions
   double hold_s = 900;  // a value still counts this long after its interval; then the site is closed
+
+  static SignalConfig of(const char* section) {
+    SignalConfig config;
+    config.section = section;
+    return config;
+  }
 };
 
 struct GateConfig {
@@ -171,10 +183,11 @@ struct Config {
   OptimConfig optim;
   SiteConfig site;
   SignalConfig signal;
-  SignalConfig emissions;  // where the gate's signal is not in g/kWh, or not the one to account with
-  SignalConfig average;    // average intensity beside the marginal one
-  SignalConfig excess;     // power that the site may use at most
-  SignalConfig forecast;   // of the gate's signal, for plans
+  SignalConfig emissions = SignalConfig::of(
+      "emissions");  // where the gate's signal is not in g/kWh, or not the one to account with
+  SignalConfig average = SignalConfig::of("average");    // average intensity beside the marginal one
+  SignalConfig excess = SignalConfig::of("excess");      // power that the site may use at most
+  SignalConfig forecast = SignalConfig::of("forecast");  // of the gate's signal, for plans
   GateConfig gate;
   SimulateConfig simulate;
   ClockConfig clock;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.hpp"
+#include "energy/units.hpp"
 
 namespace spillway {
 
@@ -10,6 +11,10 @@ GateThresholds make_thresholds(const GateConfig& config, const Signal& signal) {
   if (config.open_below.has_value() + config.open_above.has_value() + config.percentile.has_value() != 1)
     fail(ExitCode::usage, "gate: give one of gate.open-below, gate.open-above (in {}) and gate.percentile",
          signal.unit);
+  if (config.percentile && signal.unit == kPercentileUnit)
+    fail(ExitCode::usage,
+         "gate.percentile: the signal is a percentile already; set gate.open-below = {} instead",
+         *config.percentile);
   GateThresholds thresholds;
   thresholds.grace_s = config.grace_s;
   if (config.open_above) {

@@ -121,6 +121,15 @@ class JsonImport {
       import_.warnings.push_back(fmt::format("{} forecasts: the last is taken", data.size()));
     for (const Json& point : list(forecasts ? data.back().at("forecast") : data))
       add(point, "point_time", "value");
+    if (unit->name == kPercentileUnit) check_percentiles();
+  }
+
+  void check_percentiles() {
+    import_.kind = "percentile of the " + import_.kind;
+    for (const RawSample& sample : samples_)
+      if (!(sample.value >= 0 && sample.value <= 100))
+        fail(ExitCode::bad_data, "{}: point {}: {} is no percentile from 0 to 100", import_.name, sample.line,
+             sample.value);
   }
 
   void read_electricity_maps(const Json& document) {

@@ -14,22 +14,6 @@ namespace {
 
 constexpr double kKeptS = 2 * 86400;
 
-GateThresholds live_thresholds(const Config& config) {
-  if (!config.gate.percentile) return make_thresholds(config.gate, {});
-  if (config.signal.file.empty())
-    fail(ExitCode::usage, "gate.percentile of a live signal needs its history in signal.file");
-  return make_thresholds(config.gate, read_signal(config.signal));
-}
-
-const SignalConfig& checked(const Config& config) {
-  if (config.clock.mode != "real")
-    fail(ExitCode::usage, "signal.provider: a live signal needs clock.mode = real, not {}",
-         config.clock.mode);
-  if (!config.average.file.empty() || !config.excess.file.empty())
-    fail(ExitCode::usage, "signal.provider: [average] and [excess] go with signal.file only");
-  return config.signal;
-}
-
 }  // namespace
 
 std::optional<double> held_value(const Signal& signal, double now_unix_s, double hold_s) {
@@ -40,8 +24,9 @@ std::optional<double> held_value(const Signal& signal, double now_unix_s, double
   return signal.values[index];
 }
 
-LiveSignal::LiveSignal(const SignalConfig& config, HttpOptions options) : config_(config) {
-  if (!(config.poll_s > 0)) fail(ExitCode::usage, "signal.poll = 0s: must be more than 0");
+LiveSignal::LiveSignal(const SignalConfig& config, HttpOptions options, std::string unit)
+    : config_(config), unit_(std::move(unit)) {
+  if (!(config.poll_s > 0)) fail(ExitCode::usage, "{}.poll = 0s: must be more than 0", config.section);
   options.stop = &stop_;
   provider_ = make_provider(config, options);
   ask();
@@ -57,24 +42,31 @@ LiveSignal::~LiveSignal() {
   thread_.join();
 }
 
+void LiveSignal::take(const Signal& news, double now) {
+  if (unit_.empty()) unit_ = news.unit;
+  if (news.unit != unit_)
+    fail(ExitCode::bad_data, "the values are in {}, not in {}; {}.unit may change that", news.unit, unit_,
+         config_.section);
+  const std::lock_guard lock(mutex_);
+  signal_ = signal_.times_unix_s.empty() ? news : joined(signal_, news);
+  // A file may hold years; what is long past is of no use here.
+  if (signal_.start_unix_s() < now - kKeptS && signal_.end_unix_s() > now - kKeptS)
+    signal_ = signal_from(signal_, now - kKeptS);
+}
+
 void LiveSignal::ask() {
   std::string trouble;
   try {
     const double now = now_unix_s();
-    const Signal news = provider_->live(now);
-    const std::lock_guard lock(mutex_);
-    signal_ = signal_.times_unix_s.empty() ? news : joined(signal_, news);
-    // A file may hold years; what is long past is of no use here.
-    if (signal_.start_unix_s() < now - kKeptS && signal_.end_unix_s() > now - kKeptS)
-      signal_ = signal_from(signal_, now - kKeptS);
+    take(provider_->live(now), now);
   } catch (const std::exception& error) {
     trouble = error.what();
   }
   if (stop_) return;
   if (!trouble.empty() && trouble_.empty())
-    log_warning("signal: {}; the last value counts for {}, then the site is closed", trouble,
+    log_warning("{}: {}; the last value counts for {}, then it is unknown", config_.section, trouble,
                 format_duration(config_.hold_s));
-  if (trouble.empty() && !trouble_.empty()) log_info("signal: there is an answer again");
+  if (trouble.empty() && !trouble_.empty()) log_info("{}: there is an answer again", config_.section);
   trouble_ = trouble;
 }
 
@@ -99,16 +91,19 @@ Signal LiveSignal::snapshot() const {
   return signal_;
 }
 
-LiveGate::LiveGate(const Config& config) : signal_(checked(config), {}), gate_(live_thresholds(config)) {}
+Feed::Feed(const SignalConfig& config, const std::string& unit) {
+  if (is_live(config)) {
+    live_ = std::make_unique<LiveSignal>(config, HttpOptions{}, unit);
+    return;
+  }
+  known_ = read_signal(config);
+  if (!unit.empty() && known_.unit != unit)
+    fail(ExitCode::usage, "{0}.file is in {1}, not in {2}; {0}.unit changes that", config.section,
+         known_.unit, unit);
+}
 
-bool LiveGate::open(double now_unix_s) {
-  const bool was_open = open_;
-  open_ = gate_.update(now_unix_s, signal_.value_at(now_unix_s)) != GateState::idle;
-  if (open_ && !was_open)
-    windows_.push_back({now_unix_s, now_unix_s});
-  else if (was_open)
-    windows_.back().close_unix_s = now_unix_s;
-  return open_;
+std::optional<double> Feed::value_at(double at_unix_s) const {
+  return live_ ? live_->value_at(at_unix_s) : known_.value_at(at_unix_s);
 }
 
 }  // namespace spillway

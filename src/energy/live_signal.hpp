@@ -1,4 +1,4 @@
-// A signal that is asked for while time goes on, and the gate on it.
+// Signals that are asked for while time goes on.
 #pragma once
 
 #include <atomic>
@@ -8,10 +8,8 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "core/config.hpp"
-#include "energy/gate.hpp"
 #include "energy/provider.hpp"
 
 namespace spillway {
@@ -22,8 +20,9 @@ std::optional<double> held_value(const Signal& signal, double now_unix_s, double
 // Asks the provider every poll_s, in a thread of its own. Failures are logged once, when they begin and when they end.
 class LiveSignal {
  public:
-  // Asks once before it returns; a failure of the network is not an error here. Throws as make_provider() does.
-  LiveSignal(const SignalConfig& config, HttpOptions options);
+  // Asks once before it returns; a failure of the network is not an error here. unit: what the values must be in, else
+  // they count as a failure; empty: any, but always the same. Throws as make_provider() does.
+  LiveSignal(const SignalConfig& config, HttpOptions options, std::string unit = "");
   ~LiveSignal();
   LiveSignal(const LiveSignal&) = delete;
   LiveSignal& operator=(const LiveSignal&) = delete;
@@ -36,8 +35,10 @@ class LiveSignal {
  private:
   void ask();
   void watch();
+  void take(const Signal& news, double now_unix_s);
 
   SignalConfig config_;
+  std::string unit_;
   std::atomic<bool> stop_ = false;
   std::unique_ptr<Provider> provider_;
   mutable std::mutex mutex_;
@@ -47,22 +48,20 @@ class LiveSignal {
   std::thread thread_;
 };
 
-// The production gate on a live signal, and the windows it has given so far.
-class LiveGate {
+// One of a site's signals: live where its section names a provider, else known beforehand from its file.
+class Feed {
  public:
-  // Thresholds are those of [gate]; a percentile is one of signal.file. Throws Error(usage) where they cannot be had.
-  explicit LiveGate(const Config& config);
-  bool open(double now_unix_s);
-  // The last one ends at the last instant that open() was asked about.
-  const std::vector<Window>& windows() const { return windows_; }
-  std::optional<double> value_at(double now_unix_s) const { return signal_.value_at(now_unix_s); }
-  Signal snapshot() const { return signal_.snapshot(); }
+  // unit: as for LiveSignal. Throws Error(usage) where a file is in another unit.
+  Feed(const SignalConfig& config, const std::string& unit = "");
+  std::optional<double> value_at(double now_unix_s) const;
+  Signal snapshot() const { return live_ ? live_->snapshot() : known_; }
+
+  static bool is_live(const SignalConfig& config) { return !config.provider.empty(); }
+  static bool is_set(const SignalConfig& config) { return is_live(config) || !config.file.empty(); }
 
  private:
-  LiveSignal signal_;
-  Gate gate_;
-  std::vector<Window> windows_;
-  bool open_ = false;
+  std::unique_ptr<LiveSignal> live_;
+  Signal known_;
 };
 
 }  // namespace spillway

@@ -18,13 +18,14 @@ namespace {
 
 constexpr double kDayS = 86400, kHourS = 3600;
 
-class WattTime final : public Provider {
+class WattTime : public Provider {
  public:
   WattTime(const SignalConfig& config, const HttpOptions& options)
       : config_(config), options_(options), user_password_(read_key(config)) {
     need_region(config);
     if (user_password_.find(':') == std::string::npos)
-      fail(ExitCode::usage, "signal.provider = watttime: the key must be USER:PASSWORD");
+      fail(ExitCode::usage, "{}.provider = {}: the key must be USER:PASSWORD", config.section,
+           config.provider);
   }
 
   Signal live(double now_unix_s) override { return history(now_unix_s - 2 * kHourS, now_unix_s + 1); }
@@ -39,7 +40,7 @@ class WattTime final : public Provider {
 
   Signal forecast() override { return get("/v3/forecast", "&horizon_hours=72"); }
 
- private:
+ protected:
   Signal get(const std::string& path, const std::string& more) {
     const std::string base = base_url(config_, "https://api.watttime.org");
     const std::string url = fmt::format("{}{}?region={}&signal_type={}{}", base, path,
@@ -53,6 +54,9 @@ class WattTime final : public Provider {
     return signal_of(answer, url, config_);
   }
 
+  const SignalConfig& config() const { return config_; }
+
+ private:
   void log_in(const std::string& base) {
     const std::string url = base + "/login";
     const HttpAnswer answer = http_get({url, {}, user_password_}, options_);
@@ -66,6 +70,21 @@ class WattTime final : public Provider {
   SignalConfig config_;
   HttpOptions options_;
   std::string user_password_, token_;
+};
+
+// The place of the present value among those of the month around it, 0 to 100: what accounts without a paid plan may read.
+// It is no intensity: it can open a gate, and no emissions follow from it.
+class WattTimeIndex final : public WattTime {
+ public:
+  using WattTime::WattTime;
+  Signal live(double) override { return get("/v3/signal-index", ""); }
+  Signal history(double, double) override { fail_none("history"); }
+  Signal forecast() override { fail_none("forecast"); }
+
+ private:
+  [[noreturn]] void fail_none(const char* what) const {
+    fail(ExitCode::usage, "{}.provider = watttime-index has no {}", config().section, what);
+  }
 };
 
 class ElectricityMaps final : public Provider {
@@ -138,13 +157,12 @@ class PointedJson final : public Provider {
  public:
   PointedJson(const SignalConfig& config, const HttpOptions& options)
       : config_(config), options_(options), unit_(find_unit(config.unit)) {
-    if (config.url.empty()) fail(ExitCode::usage, "signal.provider = http: signal.url must be set");
+    if (config.url.empty()) fail(ExitCode::usage, "{0}.provider = http: {0}.url must be set", config.section);
     if (!unit_)
-      fail(ExitCode::usage,
-           "signal.provider = http: signal.unit = '{}': must be a unit such as g/kWh or EUR/MWh",
-           config.unit);
-    value_at_ = pointer("signal.pointer", config.pointer);
-    if (!config.time_pointer.empty()) time_at_ = pointer("signal.time-pointer", config.time_pointer);
+      fail(ExitCode::usage, "{0}.provider = http: {0}.unit = '{1}': must be a unit such as g/kWh or EUR/MWh",
+           config.section, config.unit);
+    value_at_ = pointer(".pointer", config.pointer);
+    if (!config.time_pointer.empty()) time_at_ = pointer(".time-pointer", config.time_pointer);
     if (!config.key_file.empty() || !config.key_env.empty()) header_ = config.key_header + read_key(config);
   }
 
@@ -170,14 +188,15 @@ class PointedJson final : public Provider {
  private:
   using Pointer = nlohmann::json::json_pointer;
 
-  [[noreturn]] static void fail_none(const char* what) {
-    fail(ExitCode::usage, "signal.provider = http has no {}", what);
+  [[noreturn]] void fail_none(const char* what) const {
+    fail(ExitCode::usage, "{}.provider = http has no {}", config_.section, what);
   }
-  static Pointer pointer(const char* key, const std::string& text) {
+  Pointer pointer(const char* key, const std::string& text) const {
     try {
       return Pointer(text);
     } catch (const nlohmann::json::exception&) {
-      fail(ExitCode::usage, "{} = '{}': expected a JSON pointer such as /data/0/value", key, text);
+      fail(ExitCode::usage, "{}{} = '{}': expected a JSON pointer such as /data/0/value", config_.section,
+           key, text);
     }
   }
   const nlohmann::json& at(const nlohmann::json& document, const Pointer& where) const {
@@ -191,15 +210,15 @@ class PointedJson final : public Provider {
     if (value.is_number()) return value.get<double>();
     if (value.is_string())
       if (const auto parsed = parse_number(value.get<std::string>())) return *parsed;
-    fail(ExitCode::bad_data, "{}: signal.pointer leads to {}, not to a number", shown_url(config_.url),
-         shown(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
+    fail(ExitCode::bad_data, "{}: {}.pointer leads to {}, not to a number", shown_url(config_.url),
+         config_.section, shown(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
   }
   double instant(const nlohmann::json& value) const {
     if (value.is_number()) return value.get<double>();
     if (value.is_string())
       if (const auto parsed = parse_utc(value.get<std::string>())) return *parsed;
-    fail(ExitCode::bad_data, "{}: signal.time-pointer leads to {}, not to an instant", shown_url(config_.url),
-         shown(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
+    fail(ExitCode::bad_data, "{}: {}.time-pointer leads to {}, not to an instant", shown_url(config_.url),
+         config_.section, shown(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)));
   }
 
   SignalConfig config_;
@@ -213,7 +232,8 @@ class PointedJson final : public Provider {
 class WatchedFile final : public Provider {
  public:
   explicit WatchedFile(const SignalConfig& config) : config_(config) {
-    if (config.file.empty()) fail(ExitCode::usage, "signal.provider = file: signal.file must be set");
+    if (config.file.empty())
+      fail(ExitCode::usage, "{0}.provider = file: {0}.file must be set", config.section);
   }
   Signal live(double) override {
     std::error_code error;
@@ -238,14 +258,16 @@ class WatchedFile final : public Provider {
 std::unique_ptr<Provider> make_provider(const SignalConfig& config, const HttpOptions& given) {
   HttpOptions options = given;
   options.ca_file = config.ca_file;
+  if (config.provider == "watttime-index") return std::make_unique<WattTimeIndex>(config, options);
   if (config.provider == "watttime") return std::make_unique<WattTime>(config, options);
   if (config.provider == "electricity-maps") return std::make_unique<ElectricityMaps>(config, options);
   if (config.provider == "uk-carbon-intensity") return std::make_unique<UkCarbonIntensity>(config, options);
   if (config.provider == "http") return std::make_unique<PointedJson>(config, options);
   if (config.provider == "file") return std::make_unique<WatchedFile>(config);
   fail(ExitCode::usage,
-       "signal.provider = '{}': must be file, watttime, electricity-maps, uk-carbon-intensity or http",
-       config.provider);
+       "{}.provider = '{}': must be file, watttime, watttime-index, electricity-maps, uk-carbon-intensity or "
+       "http",
+       config.section, config.provider);
 }
 
 }  // namespace spillway

@@ -24,11 +24,12 @@ class Provider {
 };
 
 // watttime:          v3; key USER:PASSWORD; logs in, and again when the token (30 minutes) is refused.
+// watttime-index:    v3 signal-index: the percentile (0…100) of the present value; no history, no forecast, no emissions.
 // electricity-maps:  v3; key is the auth-token.
 // uk-carbon-intensity: no key.
 // http:              any address that answers with JSON; signal.pointer leads to the value, whose unit is signal.unit.
 // file:              signal.file, read again when it changed.
-// Throws Error(usage) for another name or missing options. Keys are read here, from signal.key-file or signal.key-env, and
+// Throws Error(usage) for another name or missing options. Keys are read here, from key-file or key-env of the section, and
 // appear in no message.
 std::unique_ptr<Provider> make_provider(const SignalConfig& config, const HttpOptions& options);
 

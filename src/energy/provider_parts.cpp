@@ -31,27 +31,29 @@ std::string read_key(const SignalConfig& config) {
   if (!config.key_file.empty()) {
     std::ifstream file(config.key_file);
     if (!file)
-      fail(ExitCode::usage, "signal.key-file {}: cannot be read: check the path and its permissions",
-           config.key_file);
+      fail(ExitCode::usage, "{}.key-file {}: cannot be read: check the path and its permissions",
+           config.section, config.key_file);
     std::getline(file, key);
   } else if (!config.key_env.empty()) {
     const char* value = std::getenv(config.key_env.c_str());
     if (value == nullptr)
-      fail(ExitCode::usage, "signal.key-env = {}: the environment has no such variable", config.key_env);
+      fail(ExitCode::usage, "{}.key-env = {}: the environment has no such variable", config.section,
+           config.key_env);
     key = value;
   } else {
-    fail(ExitCode::usage, "signal.provider = {}: needs signal.key-file or signal.key-env", config.provider);
+    fail(ExitCode::usage, "{0}.provider = {1}: needs {0}.key-file or {0}.key-env", config.section,
+         config.provider);
   }
   while (!key.empty() && (key.back() == '\r' || key.back() == ' ' || key.back() == '\n')) key.pop_back();
-  if (key.empty()) fail(ExitCode::usage, "signal.key-file or signal.key-env: the key is empty");
+  if (key.empty()) fail(ExitCode::usage, "{0}.key-file or {0}.key-env: the key is empty", config.section);
   if (std::any_of(key.begin(), key.end(), [](unsigned char c) { return c < 0x20; }))
-    fail(ExitCode::usage, "signal.key-file or signal.key-env: the key holds control characters");
+    fail(ExitCode::usage, "{0}.key-file or {0}.key-env: the key holds control characters", config.section);
   return key;
 }
 
 void need_region(const SignalConfig& config) {
   if (config.region.empty())
-    fail(ExitCode::usage, "signal.provider = {}: signal.region must be set", config.provider);
+    fail(ExitCode::usage, "{0}.provider = {1}: {0}.region must be set", config.section, config.provider);
 }
 
 std::string base_url(const SignalConfig& config, const std::string& own) {

@@ -8,21 +8,40 @@
 namespace spillway {
 namespace {
 
-void read_excess(const Config& config, SiteSignals* signals) {
-  signals->excess = read_signal(config.excess);
-  if (signals->excess->unit != "MW")
-    fail(ExitCode::usage, "site {}: excess.file is in {}, not in MW or kW; excess.unit changes that",
-         config.site.name, signals->excess->unit);
-  signals->nodes = config.site.nodes;
-  signals->min_nodes = config.site.min_nodes;
-  if (signals->nodes < 1 || signals->min_nodes < 1 || signals->min_nodes > signals->nodes)
+// Rounding must not cost a node, or a window at exactly the least power.
+constexpr double kSlack = 1e-9;
+
+void limit_by_excess(const Config& config, SiteLimits* limits) {
+  const SiteConfig& site = config.site;
+  limits->nodes = site.nodes;
+  limits->min_nodes = site.min_nodes;
+  if (limits->nodes < 1 || limits->min_nodes < 1 || limits->min_nodes > limits->nodes)
     fail(ExitCode::usage, "site {}: site.min-nodes = {}, site.nodes = {}: must be from 1 to site.nodes",
-         config.site.name, signals->min_nodes, signals->nodes);
-  if (!(config.site.train_power_w > 0))
+         site.name, limits->min_nodes, limits->nodes);
+  if (!(site.train_power_w > 0))
     fail(ExitCode::usage, "site {}: excess power limits the site: site.train-power must be more than 0 W",
-         config.site.name);
-  signals->node_power_w = config.site.train_power_w * config.site.pue / signals->nodes;
+         site.name);
+  const double train_w = site.train_power_w * site.pue;
+  limits->node_power_w = std::min(train_w, site.power_cap_w.value_or(train_w)) / limits->nodes;
+  if (!site.power_cap_excess) return;
+  limits->capped_from_w = site.min_power_w > 0 ? site.min_power_w : train_w / 2;
+  if (limits->capped_from_w > train_w || limits->capped_from_w <= site.idle_power_w * site.pue)
+    fail(ExitCode::usage,
+         "site {}: site.min-power = {} W: must be more than idle power ({} W) and at most the training power "
+         "({} W), "
+         "PUE included",
+         site.name, limits->capped_from_w, site.idle_power_w * site.pue, train_w);
 }
+
+void check_cap(const SiteConfig& site, bool has_excess) {
+  if (site.power_cap_excess && !has_excess)
+    fail(ExitCode::usage, "site {}: site.power-cap = excess needs excess.file or excess.provider", site.name);
+  if (site.power_cap_w && site.idle_power_w * site.pue >= *site.power_cap_w)
+    fail(ExitCode::usage, "site {}: site.power-cap = {} W is not more than its idle power, {} W with the PUE",
+         site.name, *site.power_cap_w, site.idle_power_w * site.pue);
+}
+
+bool is_set(const SignalConfig& signal) { return !signal.file.empty() || !signal.provider.empty(); }
 
 // The part of the nodes that the excess carries from the first to the last instant.
 double part_within(const SiteSignals& signals, const Window& window) {
@@ -39,8 +58,19 @@ double part_within(const SiteSignals& signals, const Window& window) {
 
 }  // namespace
 
+SiteLimits site_limits(const Config& config) {
+  SiteLimits limits;
+  limits.average_below = config.gate.average_below;
+  if (limits.average_below && !is_set(config.average))
+    fail(ExitCode::usage, "site {}: gate.average-below needs average.file or average.provider",
+         config.site.name);
+  check_cap(config.site, is_set(config.excess));
+  if (is_set(config.excess)) limit_by_excess(config, &limits);
+  return limits;
+}
+
 SiteSignals read_site_signals(const Config& config) {
-  SiteSignals signals;
+  SiteSignals signals{site_limits(config), {}, {}, {}, {}};
   signals.gate = read_signal(config.signal);
   signals.thresholds = make_thresholds(config.gate, signals.gate);
   if (!config.average.file.empty()) {
@@ -49,17 +79,25 @@ SiteSignals read_site_signals(const Config& config) {
       fail(ExitCode::usage, "site {}: average.file is in {}, not in g/kWh; average.unit changes that",
            config.site.name, signals.average->unit);
   }
-  signals.average_below = config.gate.average_below;
-  if (signals.average_below && !signals.average)
-    fail(ExitCode::usage, "site {}: gate.average-below needs average.file", config.site.name);
-  if (!config.excess.file.empty()) read_excess(config, &signals);
+  if (!config.excess.file.empty()) {
+    signals.excess = read_signal(config.excess);
+    if (signals.excess->unit != "MW")
+      fail(ExitCode::usage, "site {}: excess.file is in {}, not in MW or kW; excess.unit changes that",
+           config.site.name, signals.excess->unit);
+  }
   return signals;
 }
 
-int nodes_within(const SiteSignals& signals, double excess_mw) {
-  // Rounding must not cost a node.
-  const double nodes = std::floor(excess_mw * 1e6 / signals.node_power_w + 1e-9);
-  return static_cast<int>(std::clamp(nodes, 0.0, static_cast<double>(signals.nodes)));
+int nodes_within(const SiteLimits& limits, double excess_mw) {
+  if (excess_mw < limits.least_excess_mw() * (1 - kSlack) && limits.capped_from_w > 0) return 0;
+  const double nodes = std::floor(excess_mw * 1e6 / limits.node_power_w + kSlack);
+  return static_cast<int>(std::clamp(nodes, limits.capped_from_w > 0 ? limits.min_nodes : 0.0,
+                                     static_cast<double>(limits.nodes)));
+}
+
+bool allowed_at(const SiteLimits& limits, std::optional<double> average, std::optional<double> excess_mw) {
+  if (limits.average_below && !(average && *average < *limits.average_below)) return false;
+  return limits.node_power_w == 0 || (excess_mw && *excess_mw > limits.least_excess_mw() * (1 - kSlack));
 }
 
 std::vector<Window> allowed(const SiteSignals& signals, const std::vector<Window>& windows) {
@@ -70,8 +108,7 @@ std::vector<Window> allowed(const SiteSignals& signals, const std::vector<Window
   if (!signals.excess) return result;
   GateThresholds enough;
   enough.above = true;
-  // Just below the power of the least number of nodes: at exactly that power they run.
-  enough.open_below = enough.close_above = signals.min_nodes * signals.node_power_w / 1e6 * (1 - 1e-9);
+  enough.open_below = enough.close_above = signals.least_excess_mw() * (1 - kSlack);
   result = intersection(result, find_windows(*signals.excess, enough, 0));
   for (Window& window : result) window.part = part_within(signals, window);
   return result;

@@ -44,7 +44,7 @@ constexpr std::array<KnownUnit, 27> kUnits = {{
     {"mwh", "MWh", 1, "MWh"},
     {"mw", "MW", 1, "MW"},
     {"kw", "MW", 1e-3, "kW"},
-    {"percentile", "percentile", 1, "percentile"},
+    {"percentile", kPercentileUnit, 1, kPercentileUnit},
     {"%", "%", 1, "%"},
 }};
 

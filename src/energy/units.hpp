@@ -8,6 +8,8 @@
 namespace spillway {
 
 inline constexpr const char* kIntensityUnit = "g/kWh";
+// A place among past values, 0 to 100: a gate can act on it, but no emissions follow from it.
+inline constexpr const char* kPercentileUnit = "percentile";
 
 struct Unit {
   std::string name;     // what values have after scaling: "g/kWh", "EUR/MWh", "MW", …

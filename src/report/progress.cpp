@@ -30,6 +30,7 @@ std::string rate(double tokens_per_s) {
 }
 
 std::string window_text(const SiteProgress& site) {
+  if (site.live_open) return *site.live_open ? "open, live" : "closed, live";
   if (site.window_left_s) return "closes in " + short_duration(*site.window_left_s);
   if (site.next_window_s) return "opens in " + short_duration(*site.next_window_s);
   return "no more windows";

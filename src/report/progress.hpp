@@ -19,6 +19,7 @@ struct SiteProgress {
   std::optional<double> tokens_per_s;
   std::optional<double> window_left_s;  // simulated time until the window closes
   std::optional<double> next_window_s;  // simulated time until the next one opens
+  std::optional<bool> live_open;  // of live signals, whose future is not known: whether a window is open
   std::optional<double> intensity_g_per_kwh;
 };
 

@@ -234,8 +234,11 @@ std::string provenance_section(const json& document) {
   for (const json& site : document.at("sites")) {
     const std::string name = site.at("name");
     if (site.at("signal").is_object())
-      sources.push_back({name, site["signal"].at("file"), site["signal"].at("region"),
-                         site["signal"].at("unit"), site["signal"].at("digest")});
+      for (const char* key : {"", "average", "emissions", "excess"})
+        if (const json& signal = *key == 0 ? site["signal"] : site["signal"].at(key); signal.is_object())
+          sources.push_back({*key == 0 ? name : name + ", " + key, signal.at("source"), signal.at("region"),
+                             signal.at("unit"),
+                             signal.at("digest").is_string() ? signal["digest"].get<std::string>() : "live"});
     const json& provenance = site.at("provenance");
     if (!provenance.is_object()) continue;
     checkpoints.push_back({name, provenance.at("checkpoint"), provenance.at("digest"), provenance.at("run")});
@@ -247,7 +250,7 @@ std::string provenance_section(const json& document) {
   std::string text;
   if (!sources.empty())
     text += "<h3>Signals</h3>\n" +
-            html_table({"site", "file", "region", "unit", "XXH3-128 of the file"}, sources);
+            html_table({"site", "file or provider", "region", "unit", "XXH3-128 of the file"}, sources);
   if (!checkpoints.empty())
     text += "<h3>Checkpoints</h3>\n" + html_table({"site", "newest file", "digest", "run"}, checkpoints);
   text += "<h3>Versions</h3>\n" + html_table({"program", "version"}, versions) + configs;

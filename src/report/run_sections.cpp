@@ -18,6 +18,8 @@ using nlohmann::json;
 const std::array<std::pair<const char*, int>, 6> kPhaseColors = {
     {{"startup", 4}, {"solo", 0}, {"federated", 2}, {"checkpoint", 3}, {"drain", 1}, {"idle", 6}}};
 
+constexpr int kAverageColor = 6;  // of signals beside the gate's
+
 int phase_color(const std::string& phase) {
   for (const auto& [name, color] : kPhaseColors)
     if (phase == name) return color;
@@ -35,25 +37,62 @@ std::vector<Span> window_spans(const json& signal) {
   return spans;
 }
 
-std::string signal_chart(const json& document, const json& site, int color) {
-  const json& signal = site.at("signal");
+Curve curve_of(const std::string& name, const json& signal, int color) {
+  Curve curve{name, {}, color, CurveStyle::step};
+  for (const json& point : signal.at("points"))
+    curve.points.push_back({number(point.at(0)), number(point.at(1))});
+  return curve;
+}
+
+LineChart chart_over_run(const json& document, const std::string& title, const std::string& unit) {
   LineChart chart;
-  const std::string unit = signal.at("unit");
-  chart.title = "Signal of " + site.at("name").get<std::string>();
+  chart.title = title;
   chart.height = 200;
   chart.x = {"UTC", AxisKind::time, number(document.at("run").at("from_unix_s")),
              number(document.at("run").at("to_unix_s"))};
   chart.y = {unit, AxisKind::number, 0, 0};
   chart.from_zero = true;
-  Curve curve{site.at("name"), {}, color, CurveStyle::step};
-  for (const json& point : signal.at("points"))
-    curve.points.push_back({number(point.at(0)), number(point.at(1))});
-  chart.curves.push_back(std::move(curve));
+  return chart;
+}
+
+// The gate's signal with its levels and windows; the average intensity in the same picture where both are intensities.
+std::string signal_chart(const json& document, const json& site, int color) {
+  const json& signal = site.at("signal");
+  const std::string unit = signal.at("unit"), name = site.at("name");
+  LineChart chart = chart_over_run(document, "Signal of " + name, unit);
+  const json& average = signal.at("average");
+  const bool together = average.is_object() && average.at("unit") == unit;
+  chart.curves.push_back(curve_of(together ? "marginal" : name, signal, color));
+  if (together) chart.curves.push_back(curve_of("average", average, kAverageColor));
   chart.windows = window_spans(signal);
   const double open = number(signal.at("open_below")), close = number(signal.at("close_above"));
-  chart.levels.push_back({open, fmt::format("opens below {}", readable(open))});
-  if (close != open) chart.levels.push_back({close, fmt::format("closes above {}", readable(close))});
+  const bool above = signal.at("above").get<bool>();
+  chart.levels.push_back({open, fmt::format("opens {} {}", above ? "above" : "below", readable(open))});
+  if (close != open)
+    chart.levels.push_back({close, fmt::format("closes {} {}", above ? "below" : "above", readable(close))});
+  if (together && signal.at("average_below").is_number())
+    chart.levels.push_back({number(signal["average_below"]),
+                            fmt::format("average below {}", readable(number(signal["average_below"])))});
   return responsive(chart);
+}
+
+// The site's other signals, where the first picture does not have them.
+std::string beside_charts(const json& document, const json& site) {
+  const json& signal = site.at("signal");
+  std::string text;
+  for (const auto& [key, what] :
+       {std::pair("average", "average intensity"), std::pair("emissions", "intensity of emissions"),
+        std::pair("excess", "excess power")}) {
+    const json& beside = signal.at(key);
+    if (!beside.is_object() || (key == std::string("average") && beside.at("unit") == signal.at("unit")))
+      continue;
+    const std::string caption = fmt::format("{}: {}", site.at("name").get<std::string>(), what);
+    LineChart chart = chart_over_run(document, caption, beside.at("unit"));
+    chart.curves.push_back(curve_of(what, beside, kAverageColor));
+    chart.windows = window_spans(signal);
+    text += html_figure(caption, responsive(chart));
+  }
+  return text;
 }
 
 std::string activity_chart(const json& document) {
@@ -124,12 +163,14 @@ std::string signals_section(const json& document) {
     const int own = color++;
     if (!site.at("signal").is_object()) continue;
     const std::string name = site.at("name"), region = site["signal"].at("region");
-    charts += html_figure(region == name ? name : name + ": " + region, signal_chart(document, site, own));
+    const std::string live = site["signal"].at("live").get<bool>() ? " (live, as the site saw it)" : "";
+    charts += html_figure((region == name || region.empty() ? name : name + ": " + region) + live,
+                          signal_chart(document, site, own)) +
+              beside_charts(document, site);
   }
   return html_section(
       "signals", "Signals, windows, and what each site did",
-      "A window is open where the signal is below the threshold. Inside its windows a site trains alone "
-      "or with the others; outside it is suspended.",
+      "Shaded: the site's windows, in which it trains alone or with the others; outside it is suspended.",
       html_figure("What each site did", activity_chart(document)) + charts);
 }
 

@@ -123,6 +123,7 @@ void Leader::log_energy(const std::string& event) {
     loss_sum_ = 0;
     loss_count_ = 0;
   }
+  line.live = context_.live_values();
   const char* job = std::getenv("SLURM_JOB_ID");
   if (event == "start" && job != nullptr) line.job = job;
   telemetry_->append(line);

@@ -7,6 +7,8 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
+#include <memory>
 #include <optional>
 #include <thread>
 
@@ -17,7 +19,9 @@
 #include "core/process.hpp"
 #include "core/stop.hpp"
 #include "core/time.hpp"
+#include "energy/live_gate.hpp"
 #include "energy/site_windows.hpp"
+#include "energy/units.hpp"
 #include "report/progress.hpp"
 #include "train/summary.hpp"
 
@@ -37,7 +41,12 @@ class SiteJob {
  public:
   SiteJob(std::string name, const LocalSite& site, std::filesystem::path log)
       : name_(std::move(name)), site_(site), log_(std::move(log)) {
-    if (site.config.signal.file.empty()) fail(ExitCode::usage, "site {}: signal.file is not set", name_);
+    if (has_live_signal(site.config)) {
+      live_ = std::make_unique<LiveGate>(site.config);
+      return;
+    }
+    if (site.config.signal.file.empty())
+      fail(ExitCode::usage, "site {}: neither signal.file nor signal.provider is set", name_);
     SiteSignals signals = read_site_signals(site.config);
     windows_ = site_windows(signals, site.config.gate.min_length_s);
     signal_ = std::move(signals.gate);
@@ -46,6 +55,7 @@ class SiteJob {
   // Starts, signals and reaps the job as its windows ask.
   void tick(const ClockSpec& clock, double suspend_lead_s, double start_lead_s) {
     const double now = clock.now_unix_s();
+    if (live_) update_live_window(now);
     if (job_.status() || !started_) {
       reap(now);
       const Window* window = window_at_or_after(windows_, now + start_lead_s * clock.speed);
@@ -56,7 +66,8 @@ class SiteJob {
       return;
     }
     if (!job_.running()) return;
-    if (!told_ && now >= closes_unix_s_ - suspend_lead_s * clock.speed) suspend();
+    const bool closes = live_ ? windows_.empty() : now >= closes_unix_s_ - suspend_lead_s * clock.speed;
+    if (!told_ && closes) suspend();
     if (told_ && monotonic_s() - told_s_ > kPatience_s)
       job_.signal(monotonic_s() - told_s_ > kPatience_s + 10 ? SIGKILL : SIGTERM);
   }
@@ -71,16 +82,23 @@ class SiteJob {
   bool running() { return started_ && job_.running(); }
   bool complete() const { return complete_; }
   bool has_windows_after(double now) const {
-    return window_at_or_after(windows_, now) != nullptr && failures_ < kMostFailures;
+    return (live_ || window_at_or_after(windows_, now) != nullptr) && failures_ < kMostFailures;
   }
   bool failed() const { return failures_ >= kMostFailures; }
 
   SiteProgress progress(double now, const nlohmann::json& members) {
     SiteProgress result;
     result.site = name_;
-    result.intensity_g_per_kwh = signal_.value_at(now);
+    if (live_) {
+      if (const LiveValues values = live_->values_at(now); values.gate_unit == kIntensityUnit)
+        result.intensity_g_per_kwh = values.gate;
+    } else if (signal_.is_intensity()) {
+      result.intensity_g_per_kwh = signal_.value_at(now);
+    }
     const Window* window = window_at_or_after(windows_, now);
-    if (window != nullptr && window->open_unix_s <= now)
+    if (live_)
+      result.live_open = window != nullptr;
+    else if (window != nullptr && window->open_unix_s <= now)
       result.window_left_s = window->close_unix_s - now;
     else if (window != nullptr)
       result.next_window_s = window->open_unix_s - now;
@@ -124,6 +142,12 @@ class SiteJob {
     closes_unix_s_ = window.close_unix_s;
   }
 
+  // A live window is open as long as nothing closes it.
+  void update_live_window(double now) {
+    windows_.clear();
+    if (live_->open(now)) windows_.push_back({now, std::numeric_limits<double>::infinity()});
+  }
+
   void reap(double now) {
     if (!started_ || !job_.status()) return;
     started_ = false;
@@ -143,7 +167,8 @@ class SiteJob {
   std::string name_;
   LocalSite site_;
   std::filesystem::path log_;
-  Signal signal_;
+  Signal signal_;                   // of the gate, known beforehand
+  std::unique_ptr<LiveGate> live_;  // instead, where signals are live; then windows_ has the open one
   std::vector<Window> windows_;
   Process job_;
   bool started_ = false, told_ = false, complete_ = false;

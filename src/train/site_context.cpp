@@ -3,6 +3,7 @@
 #include "core/log.hpp"
 #include "core/time.hpp"
 #include "energy/site_windows.hpp"
+#include "energy/units.hpp"
 #include "train/setup.hpp"
 
 namespace spillway {
@@ -15,17 +16,17 @@ std::optional<Signal> read_if_named(const SignalConfig& config) {
 
 }  // namespace
 
-SiteContext::SiteContext(const Config& config)
-    : config_(config),
-      clock_(make_clock(config.clock)),
-      emissions_(read_if_named(config.emissions)),
-      average_(read_if_named(config.average)) {
-  if (!config.signal.provider.empty()) {
+SiteContext::SiteContext(const Config& config) : config_(config), clock_(make_clock(config.clock)) {
+  if (has_live_signal(config)) {
     live_ = std::make_unique<LiveGate>(config);
-  } else if (!config.signal.file.empty()) {
-    SiteSignals signals = read_site_signals(config);
-    windows_ = site_windows(signals, config.gate.min_length_s);
-    signal_ = std::move(signals.gate);
+  } else {
+    emissions_ = read_if_named(config.emissions);
+    average_ = read_if_named(config.average);
+    if (!config.signal.file.empty()) {
+      SiteSignals signals = read_site_signals(config);
+      windows_ = site_windows(signals, config.gate.min_length_s);
+      signal_ = std::move(signals.gate);
+    }
   }
   booked_until_unix_s_ = now_unix_s();
 }
@@ -70,8 +71,18 @@ std::optional<const Window*> SiteContext::next_window() const {
 }
 
 std::optional<double> SiteContext::intensity_g_per_kwh() const {
-  if (live_ && live_->snapshot().is_intensity()) return live_->value_at(now_unix_s());
-  return signal_ ? signal_->value_at(now_unix_s()) : std::nullopt;
+  const double now = now_unix_s();
+  if (live_) {
+    const LiveValues values = live_->values_at(now);
+    if (values.emissions) return values.emissions;
+    return values.gate_unit == kIntensityUnit ? values.gate : std::nullopt;
+  }
+  const Signal* signal = emissions_ ? &*emissions_ : signal_ && signal_->is_intensity() ? &*signal_ : nullptr;
+  return signal != nullptr ? signal->value_at(now) : std::nullopt;
+}
+
+std::optional<LiveValues> SiteContext::live_values() const {
+  return live_ ? std::optional(live_->values_at(now_unix_s())) : std::nullopt;
 }
 
 void SiteContext::enter(Phase phase) {
@@ -81,18 +92,15 @@ void SiteContext::enter(Phase phase) {
 }
 
 void SiteContext::book(const EnergyFlow& flow) {
-  const Signal* gate = signal_ ? &*signal_ : nullptr;
-  const std::vector<Window>* windows = &windows_;
-  Signal so_far;
-  std::vector<Window> live_windows;
+  const auto pointer = [](const std::optional<Signal>& signal) { return signal ? &*signal : nullptr; };
   if (live_) {
     live_->open(flow.to_unix_s);  // the window goes on until now
-    so_far = live_->snapshot();
-    live_windows = live_->windows();
-    gate = &so_far;
-    windows = &live_windows;
+    const Signal gate = live_->signal();
+    const auto emissions = live_->emissions(), average = live_->average();
+    ledger_.add(flow, {emissions ? &*emissions : &gate, pointer(average), &live_->windows()});
+    return;
   }
-  ledger_.add(flow, {emissions_ ? &*emissions_ : gate, average_ ? &*average_ : nullptr, windows});
+  ledger_.add(flow, {pointer(emissions_ ? emissions_ : signal_), pointer(average_), &windows_});
 }
 
 const EnergyLedger& SiteContext::energy() {

@@ -11,7 +11,7 @@
 #include "core/clock.hpp"
 #include "core/config.hpp"
 #include "energy/gate.hpp"
-#include "energy/live_signal.hpp"
+#include "energy/live_gate.hpp"
 #include "energy/meter.hpp"
 #include "energy/signal.hpp"
 
@@ -34,7 +34,7 @@ struct NodeMeter {
 
 class SiteContext {
  public:
-  // Reads the signal of [signal], or asks signal.provider for it; with neither the window is always open.
+  // Reads the signals' files, or asks their providers; with neither for [signal] the window is always open.
   explicit SiteContext(const Config& config);
 
   // Energy is counted from meter.since_s on, in phase startup. ledger: what was counted before.
@@ -53,8 +53,9 @@ class SiteContext {
   bool may_train() const;
   // Simulated; nothing without a signal, while closed, or where the signal is live: its future is not known.
   std::optional<double> window_left_s() const;
-  std::optional<const Window*> next_window() const;  // nothing without a known signal; null after the last
-  std::optional<double> intensity_g_per_kwh() const;
+  std::optional<const Window*> next_window() const;   // nothing without a known signal; null after the last
+  std::optional<double> intensity_g_per_kwh() const;  // that emissions are counted with
+  std::optional<LiveValues> live_values() const;      // nothing where all signals are known beforehand
 
   // Books the energy since the last call under the phase that was running, and goes on in `phase`.
   void enter(Phase phase);
@@ -63,7 +64,6 @@ class SiteContext {
   const EnergyLedger& ledger() const { return ledger_; }  // as of the last call of energy()
   Phase phase() const { return phase_; }
   const std::string& energy_source() const { return source_; }
-  const Signal* signal() const { return signal_ ? &*signal_ : nullptr; }
 
  private:
   void book(const EnergyFlow& flow);
@@ -71,7 +71,7 @@ class SiteContext {
   Config config_;
   ClockSpec clock_;
   std::optional<Signal> signal_;     // of the gate
-  std::unique_ptr<LiveGate> live_;   // the gate where its signal is live
+  std::unique_ptr<LiveGate> live_;   // instead of the signals here, where any of them is live
   std::optional<Signal> emissions_;  // where emissions are counted by another one
   std::optional<Signal> average_;
   std::vector<Window> windows_;

@@ -8,7 +8,10 @@
 #include "core/error.hpp"
 #include "core/hash.hpp"
 #include "core/time.hpp"
+#include "energy/live_gate.hpp"
+#include "energy/site_windows.hpp"
 #include "io/checkpoint_folder.hpp"
+#include "train/seen_signals.hpp"
 #include "train/training_state.hpp"
 
 namespace spillway {
@@ -18,13 +21,33 @@ using nlohmann::json;
 
 json number_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
 
-std::optional<Signal> read_if_there(const SignalConfig& config, SiteFiles& site, const char* what) {
-  if (config.file.empty()) return std::nullopt;
+// Signals and windows by the code that production uses; a part that cannot be read is noted and left out.
+void read_signals(SiteFiles& site) {
+  const Config& config = *site.config;
   try {
-    return read_signal(config);
+    if (has_live_signal(config)) {
+      SeenSignals seen = seen_signals(site.log);
+      site.signal = std::move(seen.gate);
+      site.emissions = std::move(seen.emissions);
+      site.average = std::move(seen.average);
+      site.excess = std::move(seen.excess);
+      site.windows = std::move(seen.windows);
+      site.thresholds = live_thresholds(config);
+      return;
+    }
+    if (!config.signal.file.empty()) {
+      SiteSignals signals = read_site_signals(config);
+      site.windows = site_windows(signals, config.gate.min_length_s);
+      site.thresholds = signals.thresholds;
+      site.signal = std::move(signals.gate);
+      site.average = std::move(signals.average);
+      site.excess = std::move(signals.excess);
+    } else if (!config.average.file.empty()) {
+      site.average = read_signal(config.average);
+    }
+    if (!config.emissions.file.empty()) site.emissions = read_signal(config.emissions);
   } catch (const Error& error) {
-    site.notes.push_back(fmt::format("{}: its {} cannot be shown: {}", site.name, what, error.what()));
-    return std::nullopt;
+    site.notes.push_back(fmt::format("{}: its signals cannot be shown: {}", site.name, error.what()));
   }
 }
 
@@ -61,11 +84,9 @@ double at_instant(const SiteFiles& site, double unix_s, Value value) {
   return before + (value(after->energy) - before) * (unix_s - std::prev(after)->unix_s) / length_s;
 }
 
-json describe_signal(const SiteFiles& site, const Window& span) {
-  if (!site.signal) return nullptr;
-  const Signal& signal = *site.signal;
+// [instant, value] where a value begins to hold, and [instant, null] where it is unknown from then on.
+json points_of(const Signal& signal, const Window& span) {
   json points = json::array();
-  // A margin on both sides, so that the picture shows what comes before and after.
   for (std::size_t i = 0; i < signal.times_unix_s.size(); ++i) {
     if (signal.held_until(i) <= span.open_unix_s || signal.times_unix_s[i] >= span.close_unix_s) continue;
     points.push_back({signal.times_unix_s[i], signal.values[i]});
@@ -73,20 +94,44 @@ json describe_signal(const SiteFiles& site, const Window& span) {
     if (i + 1 == signal.times_unix_s.size() || until < signal.times_unix_s[i + 1])
       points.push_back({until, nullptr});
   }
+  return points;
+}
+
+json digest_of(const std::string& file) {
+  if (file.empty()) return nullptr;
+  std::ifstream stream(file, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
+  return xxh3_hex({bytes_of(bytes)});
+}
+
+// A signal beside the gate's; null where there is none.
+json describe_beside(const std::optional<Signal>& signal, const SignalConfig& config, const Window& span) {
+  if (!signal) return nullptr;
+  return {{"source", config.provider.empty() ? config.file : config.provider},
+          {"live", !config.provider.empty()},
+          {"digest", config.provider.empty() ? digest_of(config.file) : json(nullptr)},
+          {"region", signal->region.empty() ? config.region : signal->region},
+          {"unit", signal->unit},
+          {"step_s", signal->step_s},
+          {"points", points_of(*signal, span)}};
+}
+
+json describe_signal(const SiteFiles& site, const Window& span) {
+  if (!site.signal || !site.thresholds) return nullptr;
+  const Config& config = *site.config;
+  json description = describe_beside(site.signal, config.signal, span);
   json windows = json::array();
   for (const Window& window : site.windows) windows.push_back({window.open_unix_s, window.close_unix_s});
-  const GateThresholds gate = make_thresholds(site.config->gate, signal);
-  std::ifstream stream(site.config->signal.file, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
-  return {{"file", site.config->signal.file},
-          {"digest", xxh3_hex({bytes_of(bytes)})},
-          {"region", signal.region},
-          {"unit", signal.unit},
-          {"step_s", signal.step_s},
-          {"points", points},
-          {"windows", windows},
-          {"open_below", gate.open_below},
-          {"close_above", gate.close_above}};
+  description["file"] = config.signal.file;
+  description["windows"] = windows;
+  description["above"] = site.thresholds->above;
+  description["open_below"] = site.thresholds->open_below;
+  description["close_above"] = site.thresholds->close_above;
+  description["average"] = describe_beside(site.average, config.average, span);
+  description["average_below"] = config.gate.average_below ? json(*config.gate.average_below) : json(nullptr);
+  description["emissions"] = describe_beside(site.emissions, config.emissions, span);
+  description["excess"] = describe_beside(site.excess, config.excess, span);
+  return description;
 }
 
 json describe_jobs(const SiteFiles& site, const ReportOptions& options) {
@@ -251,12 +296,7 @@ SiteFiles read_site_files(const std::filesystem::path& folder, const ReportOptio
     site.notes.push_back(error.what());
   }
   if (!site.config) return site;
-  site.signal = read_if_there(site.config->signal, site, "signal");
-  site.emissions = read_if_there(site.config->emissions, site, "signal of emissions");
-  site.average = read_if_there(site.config->average, site, "average intensity");
-  if (site.signal)
-    site.windows = find_windows(*site.signal, make_thresholds(site.config->gate, *site.signal),
-                                site.config->gate.min_length_s);
+  read_signals(site);
   return site;
 }
 

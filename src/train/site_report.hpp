@@ -27,7 +27,9 @@ struct SiteFiles {
   EnergyLedger checkpoint_energy;
   std::string energy_source;
   std::vector<TelemetryLine> log;
-  std::optional<Signal> signal, emissions, average;
+  // From the files that the configuration names; of live signals what the site saw of them.
+  std::optional<Signal> signal, emissions, average, excess;
+  std::optional<GateThresholds> thresholds;
   std::vector<Window> windows;
   std::vector<std::string> notes;  // what is missing or could not be read
 

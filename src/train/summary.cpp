@@ -58,8 +58,9 @@ nlohmann::json smoothed_ends(std::vector<std::pair<std::int64_t, double>> points
 }
 
 nlohmann::json baseline(const Config& config, double start_unix_s, double energy_kwh) {
-  if (config.signal.file.empty()) return nullptr;
-  const Signal signal = read_signal(config.signal);
+  const SignalConfig& source = config.emissions.file.empty() ? config.signal : config.emissions;
+  if (source.file.empty()) return nullptr;
+  const Signal signal = read_signal(source);
   const auto grams =
       always_on_emissions_g(signal, start_unix_s, energy_kwh, config.site.train_power_w * config.site.pue);
   return grams ? nlohmann::json(*grams) : nlohmann::json(nullptr);

@@ -12,6 +12,18 @@ namespace {
 
 using nlohmann::json;
 
+json to_json(const LiveValues& live) {
+  json object = {{"open", live.open}, {"gate_unit", live.gate_unit}};
+  const auto add = [&](const char* name, const std::optional<double>& value) {
+    if (value) object[name] = *value;
+  };
+  add("gate", live.gate);
+  add("emissions", live.emissions);
+  add("average", live.average);
+  add("excess_mw", live.excess);
+  return object;
+}
+
 json to_json(const TelemetryLine& line) {
   json object = {{"event", line.event},
                  {"unix_s", line.unix_s},
@@ -23,6 +35,8 @@ json to_json(const TelemetryLine& line) {
   if (line.loss_nats) object["loss_nats"] = *line.loss_nats;
   if (line.bits_per_byte) object["bits_per_byte"] = *line.bits_per_byte;
   if (line.job) object["job"] = *line.job;
+  if (line.live) object["live"] = to_json(*line.live);
+  if (line.power_cap_w) object["power_cap_w"] = *line.power_cap_w;
   return object;
 }
 
@@ -31,6 +45,19 @@ std::optional<Value> optional_field(const json& object, const char* name) {
   const auto found = object.find(name);
   // Not finite numbers are written as null.
   return found == object.end() || found->is_null() ? std::nullopt : std::optional(found->get<Value>());
+}
+
+std::optional<LiveValues> live_from_json(const json& object) {
+  const auto found = object.find("live");
+  if (found == object.end()) return std::nullopt;
+  LiveValues live;
+  live.open = found->at("open");
+  live.gate_unit = found->at("gate_unit");
+  live.gate = optional_field<double>(*found, "gate");
+  live.emissions = optional_field<double>(*found, "emissions");
+  live.average = optional_field<double>(*found, "average");
+  live.excess = optional_field<double>(*found, "excess_mw");
+  return live;
 }
 
 TelemetryLine from_json(const json& object) {
@@ -46,6 +73,8 @@ TelemetryLine from_json(const json& object) {
   line.loss_nats = optional_field<double>(object, "loss_nats");
   line.bits_per_byte = optional_field<double>(object, "bits_per_byte");
   line.job = optional_field<std::string>(object, "job");
+  line.live = live_from_json(object);
+  line.power_cap_w = optional_field<double>(object, "power_cap_w");
   line.energy = EnergyLedger::from_map(object.at("energy"));
   return line;
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "energy/energy_ledger.hpp"
+#include "energy/live_gate.hpp"
 
 namespace spillway {
 
@@ -24,6 +25,8 @@ struct TelemetryLine {
   std::optional<double> loss_nats;      // mean since the line before; of a validation: its own
   std::optional<double> bits_per_byte;  // of a validation
   std::optional<std::string> job;       // of a start: the batch system's number of the job
+  std::optional<LiveValues> live;       // what live signals said, and the gate made of it
+  std::optional<double> power_cap_w;    // in force, at the site's meter
   EnergyLedger energy;                  // so far
 
   bool operator==(const TelemetryLine&) const = default;

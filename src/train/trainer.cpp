@@ -42,17 +42,16 @@ std::optional<CheckpointReader> find_checkpoint(const Config& config, const Chec
   return reader;
 }
 
-// A window that is already closed needs neither hub nor MPI; that is the usual end of a job that Slurm started late.
+// A window that is already closed needs neither hub nor MPI; that is the usual end of a job that Slurm started late. Of live
+// signals ranks may hear different things: there the leader decides.
 bool window_has_passed(const Config& config) {
-  if (!config.federation.hub.empty() || (config.signal.file.empty() && config.signal.provider.empty()))
-    return false;
+  if (!config.federation.hub.empty() || config.signal.file.empty() || has_live_signal(config)) return false;
   const SiteContext context(config);
   if (context.may_train()) return false;
   const auto next = context.next_window();
   log_info("no window is open at {}; {}", format_utc(context.now_unix_s()),
-           !next              ? "the signal is live, when one opens is not known"
-           : *next != nullptr ? "the next one opens at " + format_utc((*next)->open_unix_s)
-                              : "none is left in the signal");
+           next && *next != nullptr ? "the next one opens at " + format_utc((*next)->open_unix_s)
+                                    : "none is left in the signal");
   return true;
 }
 

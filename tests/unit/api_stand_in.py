@@ -2,7 +2,7 @@
 """Stands in for the APIs of the signal providers on 127.0.0.1: api_stand_in.py [--recorded FOLDER] [--tls CERT KEY].
 
 Prints its port, serves until it is killed, and answers like the real ones, with the failures that regions are named
-after. /log lists the paths that were asked for, /value and /set?V serve one value.
+after. /log lists the paths that were asked for; /set?V sets the value that /value serves, /set?NAME=V that of /value?NAME.
 """
 import base64
 import datetime
@@ -56,14 +56,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if parts.path == "/set":
             state["down"] = parts.query == "down"
             if not state["down"]:
-                state["value"] = float(parts.query)
+                name, _, value = parts.query.rpartition("=")
+                state["value" + name] = float(value)
             return self.answer(200, {})
         if parts.path == "/value":
             if state["down"]:
                 return self.answer(503, b"")
             if "auth-token" in self.headers and self.headers["auth-token"] != "secret":
                 return self.answer(401, {"message": "bad token"})
-            return self.answer(200, {"grid": [{"mw": state["value"], "text": "12.5", "at": "2026-01-11T17:00:00Z"}]})
+            return self.answer(200, {"grid": [{"mw": state["value" + parts.query], "text": "12.5", "at": "2026-01-11T17:00:00Z"}]})
         if parts.path == "/away":
             return self.answer(302, b"", [("Location", "/value")])
         if parts.path == "/login":
@@ -81,6 +82,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(503, b"down")
         if region == "HTML":
             return self.answer(200, b"<html>a proxy's page</html>")
+        if parts.path == "/v3/signal-index":
+            if self.headers.get("Authorization") != f"Bearer token{state['token']}":
+                return self.answer(401, b"<html>expired</html>")
+            if region == "RECORDED":
+                return self.answer(200, (recorded / "watttime_v3_realtime_emissions_response.json").read_bytes())
+            now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+            return self.answer(200, {
+                "data": [{"point_time": now.isoformat(), "value": state["value"]}],
+                "meta": {"data_point_period_seconds": 300, "region": region, "units": "percentile", "warnings": [],
+                         "signal_type": query["signal_type"]}})
         if parts.path.startswith("/v3/historical") or parts.path == "/v3/forecast":
             state["uses"] += 1
             if self.headers.get("Authorization") != f"Bearer token{state['token']}" or state["uses"] > 2:

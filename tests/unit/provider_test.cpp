@@ -74,6 +74,26 @@ TEST_CASE("WattTime: login, pieces of 30 days, a token that expires") {
   CHECK(provider->forecast().values.size() == 13);
 }
 
+TEST_CASE("WattTime's index is a percentile: no intensity, no history") {
+  const StandIn server;
+  const TemporaryFolder folder;
+  const auto provider = make_provider(configured(server, folder, "watttime-index", "user:sec ret"), quick());
+  const Signal signal = provider->live(0);
+  CHECK(signal.values == std::vector<double>{50});
+  CHECK(signal.unit == "percentile");
+  CHECK_FALSE(signal.is_intensity());
+  CHECK(has(server.log().back(), "/v3/signal-index?region=SOMEWHERE&signal_type=co2_moer"));
+  GateConfig gate;
+  gate.percentile = 20;
+  CHECK(message_of([&] { make_thresholds(gate, signal); }, ExitCode::usage) ==
+        "gate.percentile: the signal is a percentile already; set gate.open-below = 20 instead");
+  server.get("/set?100.5");
+  CHECK(has(message_of([&] { provider->live(0); }, ExitCode::bad_data),
+            "point 1: 100.5 is no percentile from 0 to 100"));
+  const auto none = message_of([&] { provider->history(0, 600); }, ExitCode::usage);
+  CHECK(none == "signal.provider = watttime-index has no history");
+}
+
 TEST_CASE("Electricity Maps: key, pieces of 10 days, null values") {
   const StandIn server;
   const TemporaryFolder folder;
@@ -203,6 +223,9 @@ TEST_CASE("recorded answers of the real APIs") {
       make_provider(configured(server, folder, "watttime", "user:sec ret", "RECORDED"), quick());
   // The recorded body is of another region than was asked for.
   CHECK(has(message_of([&] { watttime->history(0, 600); }, ExitCode::bad_data), "no region 'RECORDED'"));
+  const auto index =
+      make_provider(configured(server, folder, "watttime-index", "user:sec ret", "RECORDED"), quick());
+  CHECK(has(message_of([&] { index->live(0); }, ExitCode::bad_data), "one of: PSCO"));
   const auto maps =
       make_provider(configured(server, folder, "electricity-maps", "secret", "RECORDED"), quick());
   CHECK(has(message_of([&] { maps->live(0); }, ExitCode::bad_data), "one of: US-CAR-DUK"));
@@ -219,54 +242,6 @@ TEST_CASE("a value is held for a stated time, then unknown") {
   CHECK_FALSE(held_value(signal, 1600 + 900, 900));
   CHECK_FALSE(held_value(signal, 1600, 0));
   CHECK_FALSE(held_value({}, 0, 900));
-}
-
-TEST_CASE("a live gate opens, survives an outage for a while, closes, and opens again") {
-  const StandIn server;
-  Config config;
-  config.signal.provider = "http";
-  config.signal.url = server.url("/value");
-  config.signal.pointer = "/grid/0/mw";
-  config.signal.unit = "g/kWh";
-  config.signal.poll_s = 0.05;
-  config.signal.hold_s = 60;
-  config.gate.open_below = 100;
-  config.clock.mode = "real";
-  LiveGate gate(config);
-  const auto now = [] {
-    return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-  };
-  const auto becomes = [&](bool open) {
-    for (int tries = 0; tries < 1000; ++tries) {
-      if (gate.open(now()) == open) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-    return false;
-  };
-  CHECK(gate.open(now()));
-  server.get("/set?400");
-  CHECK(becomes(false));
-  server.get("/set?20");
-  CHECK(becomes(true));
-  server.get("/set?down");
-  const double asked = now();
-  CHECK(gate.open(asked + 30));        // held
-  CHECK_FALSE(gate.open(asked + 90));  // no longer
-  REQUIRE(gate.windows().size() == 2);
-  CHECK(gate.windows()[0].close_unix_s <= gate.windows()[1].open_unix_s);
-  CHECK(gate.windows()[1].close_unix_s == asked + 90);
-}
-
-TEST_CASE("a live gate that cannot be is refused") {
-  Config config;
-  config.signal.provider = "uk-carbon-intensity";
-  config.gate.percentile = 20;
-  config.clock.mode = "replay";
-  const auto refusal = [&] { return message_of([&] { LiveGate gate(config); }, ExitCode::usage); };
-  CHECK(has(refusal(), "needs clock.mode = real"));
-  config.clock.mode = "real";
-  config.average.file = "average.csv";
-  CHECK(has(refusal(), "[average] and [excess] go with signal.file only"));
 }
 
 TEST_CASE("a file that something else updates") {

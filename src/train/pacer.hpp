@@ -1,0 +1,31 @@
+// Pauses between pieces of work, so that a rank works only part of the time. What it computes does not change.
+#pragma once
+
+#include <functional>
+
+namespace spillway {
+
+class Pacer {
+ public:
+  // Told when a pause begins (true) and when it has ended (false).
+  using Watch = std::function<void(bool pausing)>;
+  explicit Pacer(Watch watch = {}) : watch_(std::move(watch)) {}
+
+  // Seconds of pause per second of work, from now on; 0: no pauses.
+  void set_ratio(double ratio) { ratio_ = ratio; }
+  bool paces() const { return ratio_ > 0; }
+
+  // Around the work that is to be paid for by pauses.
+  void begin_work();
+  void end_work();
+  // Between two pieces of it, when the device has finished the first: pauses for the work since the last pause. Ends early
+  // where the process is asked to stop.
+  void pause();
+
+ private:
+  Watch watch_;
+  double ratio_ = 0;
+  double since_s_ = 0, worked_s_ = 0;  // monotonic; not paid for yet
+};
+
+}  // namespace spillway
