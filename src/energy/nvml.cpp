@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "core/log.hpp"
 
 namespace spillway {
@@ -32,6 +34,9 @@ struct Nvml::Functions {
   const char* (*error_string)(Result) = nullptr;
   Result (*by_bus_id)(const char*, Handle*) = nullptr;
   Result (*energy_mj)(Handle, unsigned long long*) = nullptr;
+  Result (*limit_mw)(Handle, unsigned*) = nullptr;
+  Result (*limit_range_mw)(Handle, unsigned*, unsigned*) = nullptr;
+  Result (*set_limit_mw)(Handle, unsigned) = nullptr;
 
   // The name of the first function that the library lacks; empty: it has them all.
   std::string load(void* library) {
@@ -45,6 +50,9 @@ struct Nvml::Functions {
     find("nvmlErrorString", error_string);
     find("nvmlDeviceGetHandleByPciBusId_v2", by_bus_id);
     find("nvmlDeviceGetTotalEnergyConsumption", energy_mj);
+    find("nvmlDeviceGetPowerManagementLimit", limit_mw);
+    find("nvmlDeviceGetPowerManagementLimitConstraints", limit_range_mw);
+    find("nvmlDeviceSetPowerManagementLimit", set_limit_mw);
     return missing;
   }
 };
@@ -81,6 +89,24 @@ std::optional<double> NvmlGpu::energy_j() const {
   unsigned long long millijoules = 0;
   if (library_->functions_->energy_mj(handle_, &millijoules) != kSuccess) return std::nullopt;
   return static_cast<double>(millijoules) * 1e-3;
+}
+
+std::optional<double> NvmlGpu::power_limit_w() const {
+  unsigned milliwatts = 0;
+  if (library_->functions_->limit_mw(handle_, &milliwatts) != kSuccess) return std::nullopt;
+  return milliwatts * 1e-3;
+}
+
+std::optional<double> NvmlGpu::least_power_limit_w() const {
+  unsigned low = 0, high = 0;
+  if (library_->functions_->limit_range_mw(handle_, &low, &high) != kSuccess) return std::nullopt;
+  return low * 1e-3;
+}
+
+std::string NvmlGpu::set_power_limit(double watts) const {
+  const Result result =
+      library_->functions_->set_limit_mw(handle_, static_cast<unsigned>(std::lround(watts * 1e3)));
+  return result == kSuccess ? "" : library_->functions_->error_string(result);
 }
 
 std::vector<std::unique_ptr<EnergyCounter>> find_nvml(const std::vector<std::string>& bus_ids) {

@@ -1,4 +1,4 @@
-// NVIDIA's management library, loaded when it is there: energy counters of GPUs. Builds and runs without a GPU or a driver.
+// NVIDIA's management library, loaded when it is there: energy counters and power limits of GPUs. Builds and runs without a GPU or a driver.
 #pragma once
 
 #include <memory>
@@ -15,6 +15,10 @@ class NvmlGpu {
  public:
   const std::string& bus_id() const { return bus_id_; }
   std::optional<double> energy_j() const;  // since the driver was loaded
+  std::optional<double> power_limit_w() const;
+  std::optional<double> least_power_limit_w() const;
+  // Empty where it was set, else NVML's reason.
+  std::string set_power_limit(double watts) const;
 
  private:
   friend class Nvml;

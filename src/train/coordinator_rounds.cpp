@@ -188,6 +188,8 @@ void Coordinator::commit_round(double now_s) {
   entry.model = round_.go.next;
   entry.model.hash = round_.hashes.begin()->second;
   entry.merge = round_.go.merge;
+  entry.wire = round_.go.wire;
+  entry.members = static_cast<std::int64_t>(epoch_->members.size());
   entry.clock_unix_s = host_.clock_unix_s();
   entry.data = data_of_run();
   entry.timing = {*round_.finish_s - round_.began_s, round_.go_s - *round_.finish_s, now_s - round_.go_s};

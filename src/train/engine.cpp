@@ -82,7 +82,8 @@ class DeviceEngine final : public Engine {
     targets_.resize(rows);
   }
 
-  StepOutcome train(std::int64_t block, std::int64_t global_step) override {
+  StepOutcome train(std::int64_t block, std::int64_t global_step,
+                    const std::function<void()>& between) override {
     const float scale = 1.0f / static_cast<float>(config_.tokens_per_step);
     const int first = site_.rank() * sequences_per_rank_;
     float* gradients = parameters_.gradients();
@@ -90,6 +91,10 @@ class DeviceEngine final : public Engine {
       backend_.gradients_ready(gradients, begin, end);
     };
     for (int done = 0; done < sequences_per_rank_; done += plan_.micro_batch) {
+      if (between) {
+        device_.synchronize();
+        between();
+      }
       const bool last = done + plan_.micro_batch == sequences_per_rank_;
       loader_.fill(block, first + done, plan_.micro_batch, tokens_.data(), targets_.data());
       model_.forward_backward(parameters_.weights(), batch(plan_.micro_batch), gradients, loss_total(), scale,

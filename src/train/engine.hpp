@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -35,8 +36,10 @@ class Engine {
   virtual ~Engine() = default;
 
   // Forward, backward, gradient sum over the site's ranks and optimizer update on one block of data.
-  // Collective over the site. global_step: what the schedules read.
-  virtual StepOutcome train(std::int64_t block, std::int64_t global_step) = 0;
+  // Collective over the site. global_step: what the schedules read. between, if any, is called before each micro-batch,
+  // when the device has finished what came before.
+  virtual StepOutcome train(std::int64_t block, std::int64_t global_step,
+                            const std::function<void()>& between = {}) = 0;
 
   // Mean loss in nats per token over the validation batches. Collective over the site.
   virtual double validate() = 0;

@@ -124,6 +124,7 @@ void Leader::log_energy(const std::string& event) {
     loss_count_ = 0;
   }
   line.live = context_.live_values();
+  line.power_cap_w = context_.power_cap_w();
   const char* job = std::getenv("SLURM_JOB_ID");
   if (event == "start" && job != nullptr) line.job = job;
   telemetry_->append(line);
@@ -143,7 +144,11 @@ Decision Leader::decide() {
     }
     announce_progress();
     if (monotonic_s() - logged_s_ >= config_.site.telemetry_s) log_energy("sample");
-    if (const auto decision = member_ ? next_federated() : next_alone()) return *decision;
+    if (auto decision = member_ ? next_federated() : next_alone()) {
+      decision->pause_ratio = context_.pause_ratio();
+      decision->power_cap_w = context_.power_cap_w().value_or(0);
+      return *decision;
+    }
     std::this_thread::sleep_for(std::chrono::duration<double>(kPoll_s));
   }
 }
@@ -156,7 +161,7 @@ void Leader::watch_for_stop() {
   else if (config_.train.stop_after > 0 && steps_here_ >= config_.train.stop_after)
     leave(fmt::format("train.stop-after = {} steps", config_.train.stop_after));
   else if (clock_known && !context_.may_train())
-    leave("the window is closed");
+    leave(context_.window_open() || !config_.gate.enforce ? "no power may be used" : "the window is closed");
 }
 
 void Leader::leave(const std::string& reason) {
@@ -265,6 +270,11 @@ void Leader::trained(const Decision& decision, const StepOutcome& outcome, doubl
              left_s ? "  window closes in " + format_duration(std::floor(*left_s)) : "",
              intensity ? fmt::format("  {:.0f} g/kWh", *intensity) : "");
   }
+}
+
+void Leader::paused(bool pausing) {
+  if (pausing) phase_of_work_ = context_.phase();
+  context_.enter(pausing ? Phase::idle : phase_of_work_);
 }
 
 void Leader::validated(const Decision& decision, double loss_nats) {

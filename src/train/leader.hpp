@@ -36,6 +36,8 @@ struct Decision {
   std::int32_t exit_code = 0;
   std::int64_t block = 0;
   std::int64_t global_step = 0;
+  // Of a step: seconds of pause per second of work, and the most that the site may use, W at its meter; 0: no cap.
+  double pause_ratio = 0, power_cap_w = 0;
 };
 
 class Leader final : private MemberHost {
@@ -52,6 +54,8 @@ class Leader final : private MemberHost {
   // Starts to write the checkpoint that a decision was about. The job's last one is on disk on return; Error(io) where
   // it cannot be written.
   void save(std::vector<HostTensor> optimizer);
+  // A pause between micro-batches begins or ends.
+  void paused(bool pausing);
   // Energy of the site's other nodes since the last call.
   void add_remote_energy(const RemoteEnergy& remote) { context_.add_remote(remote); }
   // The parameters that a load_parameters decision is about.
@@ -114,6 +118,7 @@ class Leader final : private MemberHost {
   double tokens_per_s_ = 0;            // smoothed
   std::optional<double> last_loss_;
   std::int64_t steps_here_ = 0;  // of this process
+  Phase phase_of_work_ = Phase::solo;  // that a pause interrupts
   std::int64_t validated_step_ = -1;
   double started_s_, saved_s_, announced_s_ = 0;  // monotonic
   TrainingState snapshot_;                        // what the writer reads; its memory is used again

@@ -38,7 +38,9 @@ nlohmann::json to_json(const CommitEntry& entry) {
           {"sites", sites},
           {"clock_unix_s", entry.clock_unix_s},
           {"data", entry.data},
-          {"timing", timing}};
+          {"timing", timing},
+          {"wire", entry.wire},
+          {"members", entry.members}};
 }
 
 std::string type_of_entry(const nlohmann::json& entry) {
@@ -69,8 +71,10 @@ CommitEntry commit_entry(const nlohmann::json& entry) {
     commit.model = {entry.at("version"), entry.at("blocks"), entry.at("hash")};
     commit.merge = entry.at("merge");
     commit.clock_unix_s = entry.at("clock_unix_s");
-    // Journals of before have neither norms, nor data, nor timing, nor energy.
+    // Journals of before have neither norms, nor data, nor timing, nor energy, nor wire.
     commit.data = entry.value("data", "");
+    commit.wire = entry.value("wire", "");
+    commit.members = entry.value("members", std::int64_t{0});
     if (const auto timing = entry.value("timing", nlohmann::json(nullptr)); !timing.is_null())
       commit.timing = CommitEntry::Timing{timing.at("train_s"), timing.at("wait_s"), timing.at("exchange_s")};
     for (const auto& [site, work] : entry.at("sites").items())

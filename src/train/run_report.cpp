@@ -6,6 +6,7 @@
 #include <limits>
 #include <sstream>
 
+#include "comm/wire.hpp"
 #include "core/clock.hpp"
 #include "core/error.hpp"
 #include "core/time.hpp"
@@ -156,6 +157,11 @@ json list_assumptions(const std::vector<SiteFiles>& sites, const JournalPart& jo
               ? fmt::format("{} of a node's power is taken to be unseen by the counters", *config.host_share)
               : std::string("what the counters do not see (fans, disks, power supplies) is not counted"),
           config.pue));
+    if (config.power_cap_excess || config.power_cap_w)
+      list.push_back(fmt::format(
+          "{}: its power is capped at {}; pauses for that are in the line \"idle\" of its energy.", site.name,
+          config.power_cap_excess ? std::string("the excess power")
+                                  : fmt::format("{:.0f} W at its meter", *config.power_cap_w)));
     if (config.idle_outside)
       list.push_back(fmt::format(
           "{}: between its jobs its nodes idle at {} W (a declared line, not in the energy used).", site.name,
@@ -195,14 +201,21 @@ std::string state_of(const std::vector<SiteFiles>& sites, const JournalPart& jou
   return open ? "running" : journal.commits.empty() && merged == 0 ? "started" : "suspended";
 }
 
+// What a merge sent, all members together: a broadcast the model once to each other member, a ring about twice (n − 1)/n of
+// it from each of n, in the round's format. Not counted: the bringing up to date of members that were away, and messages.
+double merge_bytes(const CommitEntry& commit, std::int64_t parameters) {
+  const bool adopt = commit.merge == "adopt";
+  // Older journals do not say: a vault beside the sites, full precision.
+  const double members = static_cast<double>(
+      commit.members > 0 ? commit.members : static_cast<std::int64_t>(commit.sites.size()) + 1);
+  const WireFormat format = parse_wire_format(commit.wire.empty() || adopt ? "fp32" : commit.wire);
+  return (adopt ? 1 : 2) * (members - 1) * static_cast<double>(wire_bytes(format, parameters));
+}
+
 json describe_network(const std::vector<SiteFiles>& sites, const JournalPart& journal,
                       std::int64_t parameters) {
-  // Per merge: a broadcast sends the model once to each other member, a ring about twice to each (n − 1)/n of it.
   double bytes = 0;
-  for (const CommitEntry& commit : journal.commits) {
-    const double members = static_cast<double>(commit.sites.size()) + 1;  // and the vault
-    bytes += (commit.merge == "adopt" ? 1 : 2) * (members - 1) * 4.0 * static_cast<double>(parameters);
-  }
+  for (const CommitEntry& commit : journal.commits) bytes += merge_bytes(commit, parameters);
   double kwh_per_gb = 0;
   for (const SiteFiles& site : sites)
     if (site.config) kwh_per_gb = std::max(kwh_per_gb, site.config->site.network_kwh_per_gb);

@@ -16,7 +16,10 @@ std::optional<Signal> read_if_named(const SignalConfig& config) {
 
 }  // namespace
 
-SiteContext::SiteContext(const Config& config) : config_(config), clock_(make_clock(config.clock)) {
+SiteContext::SiteContext(const Config& config)
+    : config_(config),
+      clock_(make_clock(config.clock)),
+      balance_(config.site.train_power_w * config.site.pue, config.site.idle_power_w * config.site.pue) {
   if (has_live_signal(config)) {
     live_ = std::make_unique<LiveGate>(config);
   } else {
@@ -26,6 +29,10 @@ SiteContext::SiteContext(const Config& config) : config_(config), clock_(make_cl
       SiteSignals signals = read_site_signals(config);
       windows_ = site_windows(signals, config.gate.min_length_s);
       signal_ = std::move(signals.gate);
+      excess_ = std::move(signals.excess);
+    } else {
+      site_limits(config);
+      if (!config.excess.file.empty()) excess_ = read_signal(config.excess);
     }
   }
   booked_until_unix_s_ = now_unix_s();
@@ -55,7 +62,34 @@ bool SiteContext::window_open() const {
   return window != nullptr && window->open_unix_s <= now_unix_s();
 }
 
-bool SiteContext::may_train() const { return !config_.gate.enforce || window_open(); }
+bool SiteContext::may_train() const {
+  if (config_.gate.enforce && !window_open()) return false;
+  if (!capped()) return true;
+  const auto cap_w = power_cap_w();
+  return cap_w && *cap_w > config_.site.idle_power_w * config_.site.pue;
+}
+
+std::optional<double> SiteContext::power_cap_w() const {
+  if (!config_.site.power_cap_excess) return config_.site.power_cap_w;
+  const double now = now_unix_s();
+  const auto excess_mw = live_     ? live_->values_at(now).excess
+                         : excess_ ? excess_->value_at(now)
+                                   : std::nullopt;
+  return excess_mw ? std::optional(*excess_mw * 1e6) : std::nullopt;
+}
+
+double SiteContext::pause_ratio() const {
+  const auto cap_w = capped() ? power_cap_w() : std::nullopt;
+  return cap_w ? balance_.pause_ratio(*cap_w) : 0;
+}
+
+// Pauses between micro-batches are booked as idle.
+void SiteContext::weigh(Phase phase, const EnergyFlow& flow, double seconds) {
+  if (phase != Phase::solo && phase != Phase::federated && phase != Phase::idle) return;
+  double power_w = 0;
+  for (const double part : flow.power_w) power_w += part;
+  balance_.add(phase == Phase::idle, power_w * (flow.to_unix_s - flow.from_unix_s), seconds);
+}
 
 std::optional<double> SiteContext::window_left_s() const {
   if (!signal_) return std::nullopt;
@@ -107,7 +141,9 @@ const EnergyLedger& SiteContext::energy() {
   const double now = now_unix_s();
   if (meter_ && clock_known_ && now > booked_until_unix_s_) {
     const EnergySample sample = meter_->sample(phase_, now - booked_until_unix_s_);
-    book(sample.flow(phase_, booked_until_unix_s_, now));
+    const EnergyFlow flow = sample.flow(phase_, booked_until_unix_s_, now);
+    book(flow);
+    weigh(phase_, flow, now - booked_until_unix_s_);
     if (other_nodes_) since_remote_.push_back({phase_, booked_until_unix_s_, now});
     booked_until_unix_s_ = now;
   }
@@ -135,6 +171,7 @@ void SiteContext::add_remote(const RemoteEnergy& remote) {
       flow.from_unix_s = stretch.from_unix_s;
       flow.to_unix_s = stretch.to_unix_s;
       book(flow);
+      weigh(stretch.phase, flow, 0);
     }
   }
   since_remote_.clear();

@@ -13,6 +13,7 @@
 #include "energy/gate.hpp"
 #include "energy/live_gate.hpp"
 #include "energy/meter.hpp"
+#include "energy/power_cap.hpp"
 #include "energy/signal.hpp"
 
 namespace spillway {
@@ -49,8 +50,14 @@ class SiteContext {
   double now_unix_s() const { return clock_.now_unix_s(); }
 
   bool window_open() const;
-  // Also outside windows with gate.enforce off: then whoever started this process ends it.
+  // Also outside windows with gate.enforce off: then whoever started this process ends it. Never without power: where the
+  // power is capped by an excess that is unknown or not more than the idle power.
   bool may_train() const;
+  // The most that the site may use now, W at its meter; nothing where site.power-cap is not set, or its signal unknown.
+  std::optional<double> power_cap_w() const;
+  bool capped() const { return config_.site.power_cap_excess || config_.site.power_cap_w.has_value(); }
+  // Seconds of pause per second of training that keep the cap, by the powers metered so far; 0 without a cap.
+  double pause_ratio() const;
   // Simulated; nothing without a signal, while closed, or where the signal is live: its future is not known.
   std::optional<double> window_left_s() const;
   std::optional<const Window*> next_window() const;   // nothing without a known signal; null after the last
@@ -67,13 +74,14 @@ class SiteContext {
 
  private:
   void book(const EnergyFlow& flow);
+  void weigh(Phase phase, const EnergyFlow& flow, double seconds);
 
   Config config_;
   ClockSpec clock_;
   std::optional<Signal> signal_;     // of the gate
   std::unique_ptr<LiveGate> live_;   // instead of the signals here, where any of them is live
   std::optional<Signal> emissions_;  // where emissions are counted by another one
-  std::optional<Signal> average_;
+  std::optional<Signal> average_, excess_;
   std::vector<Window> windows_;
   struct Stretch {
     Phase phase;
@@ -84,6 +92,7 @@ class SiteContext {
   bool other_nodes_ = false;
   bool clock_known_ = false;
   std::unique_ptr<EnergyMeter> meter_;
+  PowerBalance balance_;
   std::string source_;
   EnergyLedger ledger_;
   Phase phase_ = Phase::startup;

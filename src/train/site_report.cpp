@@ -248,6 +248,28 @@ json describe_declared(const SiteFiles& site, const Window& span, const json& jo
           {"job_h", job_s / 3600}};
 }
 
+// The cap that was in force and the mean power under it, from the first step of each job to its end; null without a cap.
+json describe_cap(const SiteFiles& site) {
+  if (!site.config || (!site.config->site.power_cap_excess && !site.config->site.power_cap_w)) return nullptr;
+  std::optional<double> low, high;
+  double capped_s = 0, joules = 0;
+  for (std::size_t i = 1; i < site.log.size(); ++i) {
+    const TelemetryLine &before = site.log[i - 1], &line = site.log[i];
+    if (line.power_cap_w) {
+      low = std::min(low.value_or(*line.power_cap_w), *line.power_cap_w);
+      high = std::max(high.value_or(*line.power_cap_w), *line.power_cap_w);
+    }
+    const bool trains = line.phase == Phase::solo || line.phase == Phase::federated;
+    if (line.event == "start" || !trains) continue;
+    capped_s += line.unix_s - before.unix_s;
+    joules += static_cast<double>(line.energy.since(before.energy).total_mj()) * 1e-3;
+  }
+  return {{"setting", site.config->site.power_cap_excess ? json("excess") : json(*site.config->site.power_cap_w)},
+          {"lowest_w", low ? json(*low) : json(nullptr)},
+          {"highest_w", high ? json(*high) : json(nullptr)},
+          {"mean_power_w", capped_s > 0 ? json(joules / capped_s) : json(nullptr)}};
+}
+
 json describe_provenance(const SiteFiles& site) {
   if (!site.checkpoint) return nullptr;
   const Attributes root = site.checkpoint->attributes("/");
@@ -313,6 +335,7 @@ json describe_site(const SiteFiles& site, const Window& span, const ReportOption
                    {"declared", describe_declared(site, span, jobs)},
                    {"series", describe_series(site)},
                    {"speed", describe_speed(site)},
+                   {"power_cap", describe_cap(site)},
                    {"provenance", describe_provenance(site)},
                    {"pue", nullptr},
                    {"train_power_w", nullptr},

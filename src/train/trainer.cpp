@@ -15,6 +15,7 @@
 #include "train/leader.hpp"
 #include "train/memory_plan.hpp"
 #include "train/site_context.hpp"
+#include "train/site_power.hpp"
 #ifdef SPILLWAY_HAVE_CUDA
 #include "train/gpu.hpp"
 #endif
@@ -150,6 +151,7 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
     leader = std::make_unique<Leader>(config, setup, loader, *engine, federation, *folder, std::move(state),
                                       parent_digest, std::move(meter));
   }
+  SitePower power(config, site, node, leader.get());
   std::vector<float> received;
   for (;;) {
     if (site.nodes() > 1) {
@@ -163,7 +165,7 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
     switch (decision.action) {
       case Decision::Action::train: {
         const double start_s = monotonic_s();
-        const StepOutcome outcome = engine->train(decision.block, decision.global_step);
+        const StepOutcome outcome = power.train(*engine, decision);
         if (leader) leader->trained(decision, outcome, monotonic_s() - start_s);
         break;
       }
