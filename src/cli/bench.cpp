@@ -2,7 +2,9 @@
 #include <fmt/format.h>
 
 #include <iostream>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "cli/commands.hpp"
 #include "cli/options.hpp"
@@ -25,6 +27,8 @@ constexpr int kDefaultVocab = 65536;  // without data: nanochat's
 struct Options {
   bool ops = false, json = false;
   int steps = 3;
+  std::string power, power_by;  // caps in W, separated by commas
+  double power_seconds = 10;
 };
 
 struct Report {
@@ -35,6 +39,8 @@ struct Report {
   Ceilings ceilings;
   StepTiming step;
   std::vector<OpTiming> ops;
+  std::vector<PowerPoint> power;
+  std::string meter, no_limits;  // of the power caps: what metered, and why limits are not used
 
   double tokens_per_s() const { return static_cast<double>(tokens_per_step) / step.step_s(); }
   double share(double flops_per_token, double ceiling) const {
@@ -132,10 +138,85 @@ void print(const Report& report) {
   if (report.peak_flop_per_s > 0) shares("MFU against 989.4 TFLOP/s", report.peak_flop_per_s);
 }
 
+std::vector<double> parse_caps(const std::string& text) {
+  std::vector<double> caps_w;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');) {
+    std::istringstream number(part);
+    double cap_w = 0;
+    if (!(number >> cap_w) || !(number >> std::ws).eof() || !(cap_w > 0))
+      fail(ExitCode::usage, "--power {}: expected powers in W such as 300,400,500", text);
+    caps_w.push_back(cap_w);
+  }
+  if (caps_w.empty()) fail(ExitCode::usage, "--power: expected powers in W such as 300,400,500");
+  return caps_w;
+}
+
+nlohmann::json power_json(const Report& report) {
+  nlohmann::json points = nlohmann::json::array();
+  for (const PowerPoint& point : report.power)
+    points.push_back({{"cap_w", point.cap_w > 0 ? nlohmann::json(point.cap_w) : nlohmann::json(nullptr)},
+                      {"by", point.by},
+                      {"tokens_per_s", point.tokens_per_s},
+                      {"mean_w", point.mean_w},
+                      {"tokens_per_kwh", point.tokens_per_kwh()}});
+  return {{"device", report.device},
+          {"parameters", report.spec.parameters()},
+          {"tokens_per_step", report.tokens_per_step},
+          {"meter", report.meter},
+          {"power", points}};
+}
+
+void print_power(const Report& report) {
+  std::cout << fmt::format("{}: {} parameters, steps of {} tokens; power by {}\n", report.device,
+                           report.spec.parameters(), report.tokens_per_step, report.meter);
+  if (!report.no_limits.empty()) std::cout << "caps by pauses: " << report.no_limits << "\n";
+  std::cout << fmt::format("\n{:>8} {:<8} {:>12} {:>8} {:>16} {:>10}\n", "cap, W", "by", "tokens/s", "mean W",
+                           "tokens per kWh", "of uncapped");
+  for (const PowerPoint& point : report.power)
+    std::cout << fmt::format("{:>8} {:<8} {:>12.0f} {:>8.1f} {:>16.4g} {:>9.1f}%\n",
+                             point.cap_w > 0 ? fmt::format("{:.0f}", point.cap_w) : "-", point.by,
+                             point.tokens_per_s, point.mean_w, point.tokens_per_kwh(),
+                             100 * point.tokens_per_kwh() / report.power.front().tokens_per_kwh());
+}
+
+// The GPU's own counter where it has one, else what the configuration declares of the node.
 template <class Dev>
-void measure(Dev& device, const Config& config, const Options& options, Report& report) {
+void measure_power(Dev& device, const Config& config, const Options& options, const std::string& bus_id,
+                   Report& report) {
+  PowerBench bench;
+  bench.caps_w = parse_caps(options.power);
+  bench.seconds = options.power_seconds;
+  MeteredNode node;
+  node.on_gpus = !bus_id.empty();
+  if (node.on_gpus) node.gpu_bus_ids = {bus_id};
+  const auto meter = make_meter(config.site, true, node);
+  report.meter = meter->source();
+  if (report.meter == "unknown")
+    fail(ExitCode::usage,
+         "--power: no energy counter can be read here; declare site.train-power and site.idle-power");
+  bench.meter = meter.get();
+  bench.gpu_only = report.meter.starts_with("nvml");
+  std::unique_ptr<GpuPowerLimits> limits;
+  if (options.power_by == "pauses")
+    report.no_limits = "as asked for";
+  else if (!bench.gpu_only)
+    report.no_limits = "there is no GPU whose power is counted";
+  else
+    limits = GpuPowerLimits::open(node.gpu_bus_ids, &report.no_limits);
+  bench.limits = limits.get();
+  report.power = time_power(device, report.spec, config.train, config.optim, bench);
+}
+
+template <class Dev>
+void measure(Dev& device, const Config& config, const Options& options, const std::string& bus_id,
+             Report& report) {
   report.device = device_description(device);
   report.tokens_per_step = config.train.tokens_per_step;
+  if (!options.power.empty()) {
+    measure_power(device, config, options, bus_id, report);
+    return;
+  }
   report.ceilings = measure_ceilings(device);
   report.step = time_step(device, report.spec, config.train, config.optim, options.steps);
   if (options.ops)
@@ -146,7 +227,7 @@ void measure(Dev& device, const Config& config, const Options& options, Report& 
 void measure_on(const Config& config, const Options& options, Report& report) {
   if (config.train.device == "cpu") {
     Cpu device(config.train.threads);
-    measure(device, config, options, report);
+    measure(device, config, options, "", report);
     return;
   }
 #ifdef SPILLWAY_HAVE_CUDA
@@ -155,7 +236,7 @@ void measure_on(const Config& config, const Options& options, Report& report) {
     if (device.model_name().find("H100") != std::string::npos ||
         device.model_name().find("H200") != std::string::npos)
       report.peak_flop_per_s = kH100FlopPerS;
-    measure(device, config, options, report);
+    measure(device, config, options, gpu_bus_id(0), report);
     return;
   }
 #endif
@@ -169,23 +250,34 @@ int run_bench(const Arguments& arguments) {
   spec.name = "bench";
   spec.summary =
       "Measures training speed on random tokens: whole steps, and with --ops every op against its ceiling.";
-  spec.usage = "spillway bench [--device cpu|cuda] [--model.depth 20] [--ops] [--json]";
+  spec.usage = "spillway bench [--device cpu|cuda] [--model.depth 20] [--ops] [--json] [--power 300,400]";
   Options options;
   spec.options.add_options()("ops", po::bool_switch(&options.ops), "time every op")(
       "json", po::bool_switch(&options.json), "print JSON")(
-      "steps", po::value(&options.steps)->default_value(options.steps), "optimizer steps to time");
+      "steps", po::value(&options.steps)->default_value(options.steps), "optimizer steps to time")(
+      "power", po::value(&options.power), "tokens per kWh under power caps in W (of the GPU): 300,400,500")(
+      "power-by", po::value(&options.power_by)->default_value("auto"),
+      "pauses, or auto: the GPU's power limit where it may be set (put back at the end)")(
+      "power-seconds", po::value(&options.power_seconds)->default_value(options.power_seconds),
+      "seconds measured at each cap, after half as many to settle");
   spec.aliases = {{"device", "train.device"},
                   {"micro-batch", "train.micro-batch"},
                   {"depth", "model.depth"},
                   {"attention", "train.attention"}};
-  spec.sections = {"model", "train"};
+  spec.sections = {"model", "train", "site"};
   const auto config = parse(spec, arguments);
   if (!config) return 0;
   if (options.steps < 1) fail(ExitCode::usage, "--steps {}: must be at least 1", options.steps);
+  if (options.power_by != "auto" && options.power_by != "pauses")
+    fail(ExitCode::usage, "--power-by {}: must be auto or pauses", options.power_by);
+  if (!(options.power_seconds > 0))
+    fail(ExitCode::usage, "--power-seconds {}: must be more than 0", options.power_seconds);
   Report report;
   report.spec = make_spec(config->model, config->model.vocab == 0 ? kDefaultVocab : 0);
   measure_on(*config, options, report);
-  if (options.json)
+  if (!report.power.empty())
+    options.json ? void(std::cout << power_json(report).dump(2) << "\n") : print_power(report);
+  else if (options.json)
     std::cout << to_json(report).dump(2) << "\n";
   else
     print(report);

@@ -6,11 +6,27 @@
 #include <limits>
 
 #include "core/error.hpp"
+#include "core/log.hpp"
 #include "core/time.hpp"
 #include "energy/plan.hpp"
 
 namespace spillway::cli {
 namespace {
+
+// A capped site trains only part of the time. One that follows the excess is taken at the least power it runs with: a lower
+// bound of its tokens.
+void apply_cap(const Config& config, SiteModel* model) {
+  double cap_w = config.site.power_cap_w.value_or(0);
+  if (config.site.power_cap_excess) {
+    cap_w = site_limits(config).capped_from_w;
+    log_warning("site {}: its power follows the excess; it is planned with {} W, the least it runs with",
+                model->name, cap_w);
+  }
+  const double train_w = model->train_power_w * model->pue, idle_w = model->idle_power_w * model->pue;
+  if (cap_w == 0 || cap_w >= train_w) return;
+  model->tokens_per_s *= (cap_w - idle_w) / (train_w - idle_w);
+  model->train_power_w = cap_w / model->pue;
+}
 
 SiteModel model_of(const Config& config, const std::string& name) {
   const SimulateConfig& simulate = config.simulate;
@@ -31,6 +47,7 @@ SiteModel model_of(const Config& config, const std::string& name) {
   model.idle_power_w = config.site.idle_power_w;
   model.pue = config.site.pue;
   model.idle_outside = simulate.outside == "idle";
+  apply_cap(config, &model);
   return model;
 }
 

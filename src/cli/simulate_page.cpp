@@ -54,22 +54,41 @@ json activity(const Scenario& scenario, const std::vector<std::vector<Window>>& 
   return pieces;
 }
 
-json describe_signal(const ScenarioSite& site, double from, double to) {
-  const Signal& gate = site.signals.gate;
-  json points = json::array(), windows = json::array();
-  for (std::size_t i = 0; i < gate.times_unix_s.size(); ++i)
-    if (gate.held_until(i) > from && gate.times_unix_s[i] < to)
-      points.push_back({gate.times_unix_s[i], gate.values[i]});
-  for (const Window& window : site.model.open) windows.push_back({window.open_unix_s, window.close_unix_s});
-  return {{"file", site.config.signal.file},
+json points_of(const Signal& signal, double from, double to) {
+  json points = json::array();
+  for (std::size_t i = 0; i < signal.times_unix_s.size(); ++i)
+    if (signal.held_until(i) > from && signal.times_unix_s[i] < to)
+      points.push_back({signal.times_unix_s[i], signal.values[i]});
+  return points;
+}
+
+json describe_beside(const Signal* signal, const SignalConfig& config, double from, double to) {
+  if (signal == nullptr) return nullptr;
+  return {{"source", config.file},
+          {"live", false},
           {"digest", "–"},
-          {"region", gate.region},
-          {"unit", gate.unit},
-          {"step_s", gate.step_s},
-          {"points", points},
-          {"windows", windows},
-          {"open_below", site.signals.thresholds.open_below},
-          {"close_above", site.signals.thresholds.close_above}};
+          {"region", signal->region},
+          {"unit", signal->unit},
+          {"step_s", signal->step_s},
+          {"points", points_of(*signal, from, to)}};
+}
+
+json describe_signal(const ScenarioSite& site, double from, double to) {
+  const SiteSignals& signals = site.signals;
+  json windows = json::array();
+  for (const Window& window : site.model.open) windows.push_back({window.open_unix_s, window.close_unix_s});
+  const auto pointer = [](const std::optional<Signal>& signal) { return signal ? &*signal : nullptr; };
+  json description = describe_beside(&signals.gate, site.config.signal, from, to);
+  description["file"] = site.config.signal.file;
+  description["windows"] = windows;
+  description["above"] = signals.thresholds.above;
+  description["open_below"] = signals.thresholds.open_below;
+  description["close_above"] = signals.thresholds.close_above;
+  description["average"] = describe_beside(pointer(signals.average), site.config.average, from, to);
+  description["average_below"] = signals.average_below ? json(*signals.average_below) : json(nullptr);
+  description["emissions"] = describe_beside(site.emissions.get(), site.config.emissions, from, to);
+  description["excess"] = describe_beside(pointer(signals.excess), site.config.excess, from, to);
+  return description;
 }
 
 json describe_baselines(const RunOutcome& outcome, const std::vector<NamedOutcome>& baselines) {

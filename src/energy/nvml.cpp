@@ -109,10 +109,11 @@ std::string NvmlGpu::set_power_limit(double watts) const {
   return result == kSuccess ? "" : library_->functions_->error_string(result);
 }
 
-std::vector<std::unique_ptr<EnergyCounter>> find_nvml(const std::vector<std::string>& bus_ids) {
+std::vector<std::unique_ptr<EnergyCounter>> find_nvml(const std::vector<std::string>& bus_ids,
+                                                      const std::string& library) {
   std::vector<std::unique_ptr<EnergyCounter>> counters;
   std::string reason;
-  const auto nvml = bus_ids.empty() ? nullptr : Nvml::open(&reason);
+  const auto nvml = bus_ids.empty() ? nullptr : Nvml::open(&reason, library);
   if (nvml == nullptr) {
     if (!reason.empty()) log_info("GPUs are not metered: {}", reason);
     return counters;

@@ -54,6 +54,7 @@ class Nvml : public std::enable_shared_from_this<Nvml> {
 
 // The energy counters of these GPUs; empty unless all of them have one, since a part of a node's GPUs is no measurement
 // of it.
-std::vector<std::unique_ptr<EnergyCounter>> find_nvml(const std::vector<std::string>& bus_ids);
+std::vector<std::unique_ptr<EnergyCounter>> find_nvml(const std::vector<std::string>& bus_ids,
+                                                      const std::string& library = "libnvidia-ml.so.1");
 
 }  // namespace spillway

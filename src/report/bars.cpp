@@ -34,6 +34,8 @@ double total(const Bar& bar) {
 // Labels stand beside the bars, or above them where the picture is narrow.
 struct BarLayout {
   bool above = false;
+  double note =
+      0;  // where labels are above: how much lower the notes stand, since they do not fit beside some label
   double left = 0, row = kBarRow, scale = 0;  // pixels per unit
 };
 
@@ -46,8 +48,12 @@ BarLayout lay_out(const BarChart& chart, double width) {
   }
   BarLayout layout;
   layout.above = width < 600;
+  for (const Bar& bar : chart.bars)
+    if (layout.above && !bar.unknown &&
+        text_width(bar.label, kFont) + text_width(bar.note, kBoldFont) + 12 > width)
+      layout.note = 17;
   layout.left = layout.above ? 0 : labels + 14;
-  layout.row = layout.above ? kBarRow + 20 : kBarRow;
+  layout.row = layout.above ? kBarRow + 20 + layout.note : kBarRow;
   const double room = layout.above ? width - 2 : width - layout.left - notes - 14;
   layout.scale = most > 0 ? std::max(room, 60.0) / most : 0;
   return layout;
@@ -55,7 +61,7 @@ BarLayout lay_out(const BarChart& chart, double width) {
 
 void draw_bar(Svg& svg, const Bar& bar, const BarChart& chart, const BarLayout& layout, double width,
               double top) {
-  const double y = layout.above ? top + 22 : top + (kBarRow - kBarHeight) / 2;
+  const double y = layout.above ? top + 22 + layout.note : top + (kBarRow - kBarHeight) / 2;
   double x = layout.left;
   svg.text({layout.above ? 0 : layout.left - 10, layout.above ? top + 15 : y + 15}, bar.label,
            layout.above ? "start ink" : "end ink");
@@ -69,8 +75,11 @@ void draw_bar(Svg& svg, const Bar& bar, const BarChart& chart, const BarLayout& 
     x += length;
   }
   if (layout.above)
-    svg.text({bar.unknown ? 0 : width, bar.unknown ? y + 13 : top + 15}, bar.note,
-             bar.unknown ? "start" : "end strong");
+    svg.text({bar.unknown || layout.note > 0 ? 0 : width, bar.unknown ? y + 13 : top + 15 + layout.note},
+             bar.note,
+             bar.unknown       ? "start"
+             : layout.note > 0 ? "start strong"
+                               : "end strong");
   else
     svg.text({x + (bar.unknown ? 0 : 8), y + 15}, bar.note, bar.unknown ? "start" : "start strong");
 }

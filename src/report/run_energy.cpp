@@ -150,6 +150,15 @@ std::string energy_section(const json& document) {
         "<p class=\"note\">For {} something drew power that neither a counter nor a declaration tells: "
         "the energy is a lower bound.</p>\n",
         escaped(readable_duration(unmetered)));
+  for (const json& site : document.at("sites"))
+    if (const json cap = site.value("power_cap", json(nullptr)); cap.is_object())
+      text += fmt::format("<p class=\"note\">{}: power cap {}; mean power while training {} W.</p>\n",
+                          escaped(site.at("name").get<std::string>()),
+                          cap.at("setting").is_number() ? readable(number(cap["setting"])) + " W"
+                                                        : fmt::format("the excess power, {} to {} W",
+                                                                      readable(number(cap.at("lowest_w"))),
+                                                                      readable(number(cap.at("highest_w")))),
+                          readable(number(cap.at("mean_power_w"))));
   return html_section("energy", "Energy", "At the sites' meters, PUE included.", text);
 }
 

@@ -7,6 +7,8 @@
 
 #include "core/arena.hpp"
 #include "core/config.hpp"
+#include "energy/meter.hpp"
+#include "energy/power_cap.hpp"
 #include "model/spec.hpp"
 
 namespace spillway {
@@ -49,6 +51,27 @@ std::vector<OpTiming> time_ops(Dev& device, const GptSpec& spec, int micro_batch
 template <class Dev>
 StepTiming time_step(Dev& device, const GptSpec& spec, const TrainConfig& config, const OptimConfig& optim,
                      int steps);
+
+// What came of a power cap.
+struct PowerPoint {
+  double cap_w = 0;  // 0: none
+  std::string by;    // what kept it: none, limit (of the GPU), pauses
+  double tokens_per_s = 0, mean_w = 0;
+  double tokens_per_kwh() const { return tokens_per_s / mean_w * 3.6e6; }
+};
+
+struct PowerBench {
+  std::vector<double> caps_w;  // of the device: of a GPU alone where its counter is read, else of the node
+  double seconds = 10;         // of each measurement, after half as much to settle
+  EnergyMeter* meter = nullptr;
+  bool gpu_only = false;             // the meter's GPU part counts
+  GpuPowerLimits* limits = nullptr;  // null: by pauses alone
+};
+
+// Whole steps on random tokens under each cap, the first without one. Throws Error(usage) where the power is not known.
+template <class Dev>
+std::vector<PowerPoint> time_power(Dev& device, const GptSpec& spec, const TrainConfig& config,
+                                   const OptimConfig& optim, const PowerBench& bench);
 
 // For the log: which plans the device made at its first step. Empty on the CPU.
 template <class Dev>

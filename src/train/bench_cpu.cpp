@@ -2,6 +2,7 @@
 #include <omp.h>
 
 #include "train/bench_ops.hpp"
+#include "train/bench_power.hpp"
 #include "train/bench_step.hpp"
 
 namespace spillway {
@@ -12,6 +13,8 @@ void bench_detail::OpBench<Cpu>::compare_attention() {}
 template Ceilings measure_ceilings(Cpu&);
 template std::vector<OpTiming> time_ops(Cpu&, const GptSpec&, int, std::int64_t);
 template StepTiming time_step(Cpu&, const GptSpec&, const TrainConfig&, const OptimConfig&, int);
+template std::vector<PowerPoint> time_power(Cpu&, const GptSpec&, const TrainConfig&, const OptimConfig&,
+                                            const PowerBench&);
 
 template <>
 std::string device_plans(Cpu&) {

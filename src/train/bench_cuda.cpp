@@ -1,6 +1,7 @@
 #ifdef SPILLWAY_HAVE_CUDA
 
 #include "train/bench_ops.hpp"
+#include "train/bench_power.hpp"
 #include "train/bench_step.hpp"
 
 namespace spillway {
@@ -20,6 +21,8 @@ void bench_detail::OpBench<Cuda>::compare_attention() {
 template Ceilings measure_ceilings(Cuda&);
 template std::vector<OpTiming> time_ops(Cuda&, const GptSpec&, int, std::int64_t);
 template StepTiming time_step(Cuda&, const GptSpec&, const TrainConfig&, const OptimConfig&, int);
+template std::vector<PowerPoint> time_power(Cuda&, const GptSpec&, const TrainConfig&, const OptimConfig&,
+                                            const PowerBench&);
 
 template <>
 std::string device_plans(Cuda& device) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <memory>
 
 #include "core/error.hpp"
@@ -44,16 +45,22 @@ class StepBench {
     parameters_.load(initial);
   }
 
-  // One optimizer step; adds the seconds of its parts to the lists.
-  void step(std::int64_t it) {
+  // One optimizer step; adds the seconds of its parts to the lists. between, if any, is called before each micro-batch, when
+  // the device has finished what came before.
+  void step(std::int64_t it, const std::function<void()>& between = {}) {
     const float scale = 1.0f / static_cast<float>(tokens_per_step_);
     Stopwatch<Dev> watch(device_);
     watch.mark();
     const std::int64_t sequences = tokens_per_step_ / sequence_;
-    for (std::int64_t done = 0; done < sequences; done += micro_batch_)
+    for (std::int64_t done = 0; done < sequences; done += micro_batch_) {
+      if (between) {
+        device_.synchronize();
+        between();
+      }
       model_.forward_backward(parameters_.weights(),
                               {tokens_.data(), tokens_.data(), micro_batch_, sequence_},
                               parameters_.gradients(), loss_total_, scale, done > 0);
+    }
     forward_backward_s.push_back(watch.lap_s());
     sum_of_squares(device_, gate_total_, parameters_.gradients(), layout_.total, false);
     gradient_norm_s.push_back(watch.lap_s());
@@ -83,6 +90,12 @@ class StepBench {
   std::vector<std::int32_t> tokens_;
 };
 
+inline void check_step(const TrainConfig& config, const GptSpec& spec) {
+  if (config.tokens_per_step % spec.sequence != 0)
+    fail(ExitCode::usage, "train.tokens-per-step = {}: must be a multiple of model.sequence = {}",
+         config.tokens_per_step, spec.sequence);
+}
+
 inline double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
@@ -96,9 +109,7 @@ template <class Dev>
 StepTiming time_step(Dev& device, const GptSpec& spec, const TrainConfig& config, const OptimConfig& optim,
                      int steps) {
   using namespace bench_detail;
-  if (config.tokens_per_step % spec.sequence != 0)
-    fail(ExitCode::usage, "train.tokens-per-step = {}: must be a multiple of model.sequence = {}",
-         config.tokens_per_step, spec.sequence);
+  check_step(config, spec);
   const auto start = std::chrono::steady_clock::now();
   StepTiming timing;
   const MemoryPlan plan = plan_memory(device, spec, make_layout(spec), optim, RankShare{}, config.micro_batch,

@@ -117,7 +117,7 @@ class Leader final : private MemberHost {
   std::optional<ExitCode> exit_code_;  // set: all that is left is the last checkpoint
   double tokens_per_s_ = 0;            // smoothed
   std::optional<double> last_loss_;
-  std::int64_t steps_here_ = 0;  // of this process
+  std::int64_t steps_here_ = 0;        // of this process
   Phase phase_of_work_ = Phase::solo;  // that a pause interrupts
   std::int64_t validated_step_ = -1;
   double started_s_, saved_s_, announced_s_ = 0;  // monotonic

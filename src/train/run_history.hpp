@@ -43,8 +43,8 @@ struct CommitEntry {
     double train_s = 0, wait_s = 0, exchange_s = 0;
   };
   std::optional<Timing> timing = {};  // journals of older versions have none
-  std::string wire = {};              // how values travelled (comm/wire.hpp); empty in journals of older versions
-  std::int64_t members = 0;           // of the exchange, the vault included
+  std::string wire = {};     // how values travelled (comm/wire.hpp); empty in journals of older versions
+  std::int64_t members = 0;  // of the exchange, the vault included
 };
 
 nlohmann::json to_json(const StartEntry& entry);   // {"type": "start", …}

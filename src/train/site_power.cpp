@@ -22,18 +22,19 @@ SitePower::SitePower(const Config& config, SiteComm& site, const MeteredNode& no
   if (!node.on_gpus) reason = "it computes on CPUs";
   if (wanted && site.node_leader()) limits_ = GpuPowerLimits::open(node.gpu_bus_ids, &reason);
   // All nodes or none: {nodes without limits, GPUs}.
-  std::array<double, 2> sums = {
-      site.node_leader() && !limits_ ? 1.0 : 0.0,
-      site.node_leader() ? static_cast<double>(node.gpu_bus_ids.size()) : 0.0};
+  std::array<double, 2> sums = {site.node_leader() && !limits_ ? 1.0 : 0.0,
+                                site.node_leader() ? static_cast<double>(node.gpu_bus_ids.size()) : 0.0};
   site.sum(sums);
   gpus_ = static_cast<int>(sums[1]);
   if (sums[0] > 0) limits_.reset();
   if (leader == nullptr) return;
-  const std::string cap = config.site.power_cap_excess ? "the excess power"
-                                                       : fmt::format("{:.0f} W", *config.site.power_cap_w);
+  const std::string cap =
+      config.site.power_cap_excess ? "the excess power" : fmt::format("{:.0f} W", *config.site.power_cap_w);
   if (limits_)
-    log_info("power cap {}: by power limits of {} GPUs, and by pauses between micro-batches where those do not suffice",
-             cap, gpus_);
+    log_info(
+        "power cap {}: by power limits of {} GPUs, and by pauses between micro-batches where those do not "
+        "suffice",
+        cap, gpus_);
   else
     log_info("power cap {}: by pauses between micro-batches ({})", cap, reason);
 }

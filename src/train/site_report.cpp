@@ -264,10 +264,11 @@ json describe_cap(const SiteFiles& site) {
     capped_s += line.unix_s - before.unix_s;
     joules += static_cast<double>(line.energy.since(before.energy).total_mj()) * 1e-3;
   }
-  return {{"setting", site.config->site.power_cap_excess ? json("excess") : json(*site.config->site.power_cap_w)},
-          {"lowest_w", low ? json(*low) : json(nullptr)},
-          {"highest_w", high ? json(*high) : json(nullptr)},
-          {"mean_power_w", capped_s > 0 ? json(joules / capped_s) : json(nullptr)}};
+  return {
+      {"setting", site.config->site.power_cap_excess ? json("excess") : json(*site.config->site.power_cap_w)},
+      {"lowest_w", low ? json(*low) : json(nullptr)},
+      {"highest_w", high ? json(*high) : json(nullptr)},
+      {"mean_power_w", capped_s > 0 ? json(joules / capped_s) : json(nullptr)}};
 }
 
 json describe_provenance(const SiteFiles& site) {

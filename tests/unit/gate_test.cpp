@@ -130,6 +130,37 @@ TEST_CASE("windows of random signals are disjoint, ordered, inside the span, and
   }
 }
 
+TEST_CASE(
+    "hysteresis never opens twice: between two openings the signal closed, and every opening had its cause") {
+  const auto seed = GENERATE(1u, 2u, 3u, 4u, 5u);
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  for (int round = 0; round < 200; ++round) {
+    const double open = 10.0 * (random() % 10), close = open + 10.0 * (random() % 5);
+    const bool above = random() % 2 == 0;
+    GateThresholds thresholds{above ? close : open, above ? open : close, 60.0 * (random() % 4), above};
+    Gate gate(thresholds);
+    bool was_open = false;
+    for (int minute = 0; minute < 300; ++minute) {
+      std::optional<double> value;
+      if (random() % 10 != 0) value = 10.0 * (random() % 12);
+      const GateState state = gate.update(60.0 * minute, value);
+      const bool opened = state == GateState::train && !was_open;
+      // It opens on an opening value alone, never on one in between or an unknown one …
+      if (opened) REQUIRE((value && thresholds.opens(*value)));
+      // … and what is open goes to closed only by a value that does not let it stay.
+      if (was_open && state != GateState::train) REQUIRE_FALSE((value && thresholds.stays(*value)));
+      was_open = state == GateState::train;
+    }
+    // The windows of the same gate over a known signal are apart: no opening inside or at the end of another.
+    std::vector<double> values(300);
+    for (double& value : values) value = 10.0 * (random() % 12);
+    const auto windows = find_windows(minutes(values), thresholds, 0);
+    for (std::size_t i = 1; i < windows.size(); ++i)
+      REQUIRE(windows[i].open_unix_s > windows[i - 1].close_unix_s);
+  }
+}
+
 TEST_CASE("the study's trace has the published windows") {
   const auto path = real_trace("study_mci_2026-01-11.csv");
   if (!path) return;
