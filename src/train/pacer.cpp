@@ -11,6 +11,8 @@ namespace spillway {
 namespace {
 
 constexpr double kLongestNap_s = 0.05;  // until a request to stop is seen
+constexpr double kShortestPause_s = 0.005;
+constexpr double kMostCredit_s = 1;  // of a machine that slept for longer, nothing more is carried on
 
 }  // namespace
 
@@ -23,14 +25,16 @@ void Pacer::end_work() {
 
 void Pacer::pause() {
   const double now_s = monotonic_s();
-  worked_s_ += now_s - since_s_;
-  const double until_s = now_s + ratio_ * worked_s_;
+  owed_s_ += ratio_ * (worked_s_ + now_s - since_s_);
   worked_s_ = 0;
+  since_s_ = now_s;
+  if (owed_s_ < kShortestPause_s) return;
   if (watch_) watch_(true);
-  for (double left_s = until_s - now_s; left_s > 0 && stop_signal() == 0; left_s = until_s - monotonic_s())
+  for (double left_s = owed_s_; left_s > 0 && stop_signal() == 0; left_s = now_s + owed_s_ - monotonic_s())
     std::this_thread::sleep_for(std::chrono::duration<double>(std::min(left_s, kLongestNap_s)));
-  if (watch_) watch_(false);
   since_s_ = monotonic_s();
+  owed_s_ = std::max(std::min(owed_s_ - (since_s_ - now_s), 0.0), -kMostCredit_s);
+  if (watch_) watch_(false);
 }
 
 }  // namespace spillway

@@ -18,14 +18,16 @@ class Pacer {
   // Around the work that is to be paid for by pauses.
   void begin_work();
   void end_work();
-  // Between two pieces of it, when the device has finished the first: pauses for the work since the last pause. Ends early
-  // where the process is asked to stop.
+  // Between two pieces of it, when the device has finished the first: pauses for the work done so far. Very short pauses are
+  // put off, and what one was too long the next one is shorter. Ends early where the process is asked to stop.
   void pause();
 
  private:
   Watch watch_;
   double ratio_ = 0;
-  double since_s_ = 0, worked_s_ = 0;  // monotonic; not paid for yet
+  double since_s_ = 0;   // monotonic, of the work going on
+  double worked_s_ = 0;  // not paid for yet
+  double owed_s_ = 0;    // of pauses; negative: they were too long
 };
 
 }  // namespace spillway

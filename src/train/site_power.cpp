@@ -55,4 +55,12 @@ StepOutcome SitePower::train(Engine& engine, const Decision& decision) {
   return outcome;
 }
 
+double SitePower::validate(Engine& engine, const Decision& decision) {
+  pacer_.set_ratio(decision.pause_ratio);
+  pacer_.begin_work();
+  const double loss_nats = engine.validate();
+  pacer_.end_work();
+  return loss_nats;
+}
+
 }  // namespace spillway

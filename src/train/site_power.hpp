@@ -20,6 +20,8 @@ class SitePower {
 
   // One optimizer step under the decision's cap. Collective.
   StepOutcome train(Engine& engine, const Decision& decision);
+  // A validation, which pauses of the steps after it pay for. Collective.
+  double validate(Engine& engine, const Decision& decision);
 
  private:
   void limit_gpus(double cap_w);

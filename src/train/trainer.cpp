@@ -170,7 +170,7 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
         break;
       }
       case Decision::Action::validate: {
-        const double loss_nats = engine->validate();
+        const double loss_nats = power.validate(*engine, decision);
         if (leader) leader->validated(decision, loss_nats);
         break;
       }

@@ -17,17 +17,23 @@ runs::Result train(const std::filesystem::path& folder, const std::string& name,
                    int ranks = 1) {
   return runs::run(ranks,
                    runs::Arguments{"train"} + runs::small_model(folder / "data") +
-                       runs::Arguments{"--run.dir", (folder / name).string(), "--site.train-power", "2000",
-                                       "--signal.file", (folder / "signal.csv").string(), "--signal.region",
-                                       "here", "--gate.open-below", "100", "--gate.min-length", "0",
-                                       "--clock.mode", "replay", "--clock.start", "2026-06-01T00:00:00Z",
-                                       "--clock.speed", "60", "--train.micro-batch", "4"} +
+                       runs::Arguments{"--run.dir",           (folder / name).string(),
+                                       "--site.train-power",  "2000",
+                                       "--signal.file",       (folder / "signal.csv").string(),
+                                       "--signal.region",     "here",
+                                       "--gate.open-below",   "100",
+                                       "--gate.min-length",   "0",
+                                       "--clock.mode",        "replay",
+                                       "--clock.start",       "2026-06-01T00:00:00Z",
+                                       "--clock.speed",       "60",
+                                       "--train.micro-batch", "4"} +
                        more,
                    folder);
 }
 
 void write_signals(const std::filesystem::path& folder, const std::string& excess_kw) {
-  std::ofstream(folder / "signal.csv") << "point_time,here\n2026-06-01T00:00:00Z,50\n2026-06-01T12:00:00Z,50\n";
+  std::ofstream(folder / "signal.csv")
+      << "point_time,here\n2026-06-01T00:00:00Z,50\n2026-06-01T12:00:00Z,50\n";
   std::ofstream(folder / "excess.csv") << "point_time,here (kW)\n2026-06-01T00:00:00Z," << excess_kw
                                        << "\n2026-06-01T12:00:00Z," << excess_kw << "\n";
 }
@@ -55,7 +61,7 @@ TEST_CASE("a cap of half the power: about half of it used, half of the time paus
   const TemporaryFolder folder;
   runs::write_data(folder.path() / "data");
   write_signals(folder.path(), "1");
-  const runs::Arguments steps = {"--train.steps", "150", "--train.val-every", "0"};
+  const runs::Arguments steps = {"--train.steps", "150"};
   const int ranks = GENERATE(1, 2);
   const auto free = train(folder.path(), "free", steps, ranks);
   INFO(free.output);
@@ -67,7 +73,8 @@ TEST_CASE("a cap of half the power: about half of it used, half of the time paus
   CHECK(capped.output.find("power cap 1000 W: by pauses between micro-batches (it computes on CPUs)") !=
         std::string::npos);
 
-  const Stretch all = trained(folder.path() / "free" / "local"), half = trained(folder.path() / "capped" / "local");
+  const Stretch all = trained(folder.path() / "free" / "local"),
+                half = trained(folder.path() / "capped" / "local");
   CHECK(all.mean_w() == Approx(2000).epsilon(1e-6));
   CHECK(half.mean_w() == Approx(1000).epsilon(0.05));
   // In the ledger the pauses are idle: here without power, so that all energy is that of the work.
@@ -97,16 +104,15 @@ TEST_CASE("in a window a site capped at half its power trains about half as much
   write_signals(folder.path(), "1");
   std::ofstream(folder.path() / "signal.csv")
       << "point_time,here\n2026-06-01T00:00:00Z,50\n2026-06-01T00:06:00Z,500\n2026-06-01T00:12:00Z,500\n";
-  const runs::Arguments many = {"--train.steps", "1000000", "--train.val-every", "0"};
+  const runs::Arguments many = {"--train.steps", "1000000"};
   const auto tokens = [&](const std::string& name) {
     return TelemetryLog::read(folder.path() / name / "local" / TelemetryLog::kFileName).back().tokens;
   };
   REQUIRE(train(folder.path(), "free", many).status == 75);
-  const auto capped = train(folder.path(), "capped", many + runs::Arguments{"--site.power-cap", "excess",
-                                                                            "--site.min-power", "500W",
-                                                                            "--excess.file",
-                                                                            (folder.path() / "excess.csv").string(),
-                                                                            "--excess.region", "here"});
+  const auto capped =
+      train(folder.path(), "capped",
+            many + runs::Arguments{"--site.power-cap", "excess", "--site.min-power", "500W", "--excess.file",
+                                   (folder.path() / "excess.csv").string(), "--excess.region", "here"});
   INFO(capped.output);
   REQUIRE(capped.status == 75);
   CHECK(trained(folder.path() / "capped" / "local").mean_w() == Approx(1000).epsilon(0.05));
@@ -127,8 +133,11 @@ TEST_CASE("power caps that cannot be kept are refused") {
     return result.output;
   };
   CHECK(refused({"--site.power-cap", "lots"}).find("expected a number") != std::string::npos);
-  CHECK(refused({"--site.power-cap", "0"}).find("expected a power such as 1.5kW or 800W") != std::string::npos);
+  CHECK(refused({"--site.power-cap", "0"}).find("expected a power such as 1.5kW or 800W") !=
+        std::string::npos);
   CHECK(refused({"--site.power-cap", "400W", "--site.idle-power", "400"})
-            .find("site.power-cap = 400 W is not more than its idle power, 400 W with the PUE") != std::string::npos);
-  CHECK(refused({"--site.power-cap", "excess"}).find("needs excess.file or excess.provider") != std::string::npos);
+            .find("site.power-cap = 400 W is not more than its idle power, 400 W with the PUE") !=
+        std::string::npos);
+  CHECK(refused({"--site.power-cap", "excess"}).find("needs excess.file or excess.provider") !=
+        std::string::npos);
 }

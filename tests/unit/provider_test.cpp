@@ -6,6 +6,7 @@
 
 #include "core/error.hpp"
 #include "core/time.hpp"
+#include "energy/gate.hpp"
 #include "energy/live_signal.hpp"
 #include "tests/catch.hpp"
 #include "tests/real_traces.hpp"
