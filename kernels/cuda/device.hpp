@@ -40,6 +40,8 @@ struct Cuda {
   // first choice, and `automatic` attention our own, which needs no memory. So no step waits or allocates.
   bool rehearsing = false;
   AttentionChoice attention = AttentionChoice::automatic;
+  // Whether the blocks of training passes multiply in FP8 (model/fp8_blocks.hpp). Models ask when they are made.
+  bool fp8 = false;
   // Whether cuDNN's attention was compiled in (CMake found the cudnn-frontend headers).
   static bool has_cudnn_attention();
   // Bytes that cuDNN's attention takes of device memory at the first call of this shape, where `attention` and

@@ -62,8 +62,17 @@ std::vector<cublasLtMatmulHeuristicResult_t> candidates_for(cublasLtHandle_t cub
   return found;
 }
 
+// What cuBLASLt calls A and B is our B and A.
+void set_scales(const GemmPlan& plan, const GemmPlans::Operands& operands) {
+  CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER,
+                                              &operands.scale_B, sizeof operands.scale_B));
+  CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan.product, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER,
+                                              &operands.scale_A, sizeof operands.scale_A));
+}
+
 cublasStatus_t launch(const Cuda& device, const GemmPlan& plan, const cublasLtMatmulAlgo_t& algorithm,
                       const GemmPlans::Operands& operands) {
+  if (operands.scale_A != nullptr) set_scales(plan, operands);
   return cublasLtMatmul(device.state().cublas, plan.product, &operands.alpha, operands.B, plan.A, operands.A,
                         plan.B, &operands.beta, operands.C, plan.C, operands.D, plan.C, &algorithm,
                         device.workspace(Cuda::kWorkspaceBytes), Cuda::kWorkspaceBytes, device.stream());
@@ -112,10 +121,14 @@ GemmPlan::GemmPlan(const Gemm& shape) {
       cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSA, &transpose_a, sizeof transpose_a));
   CUBLAS_CHECK(
       cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_TRANSB, &transpose_b, sizeof transpose_b));
-  A = shape.transpose_b ? make_layout(CUDA_R_16BF, shape.k, shape.n, shape.batch)
-                        : make_layout(CUDA_R_16BF, shape.n, shape.k, shape.batch);
-  B = shape.transpose_a ? make_layout(CUDA_R_16BF, shape.m, shape.k, shape.batch)
-                        : make_layout(CUDA_R_16BF, shape.k, shape.m, shape.batch);
+  const auto fast = static_cast<std::int8_t>(shape.fast_accumulation);
+  CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(product, CUBLASLT_MATMUL_DESC_FAST_ACCUM, &fast, sizeof fast));
+  const cudaDataType_t type_a = shape.input == GemmInput::bf16 ? CUDA_R_16BF : CUDA_R_8F_E4M3;
+  const cudaDataType_t type_b = shape.input == GemmInput::e5m2_e4m3 ? CUDA_R_8F_E5M2 : type_a;
+  A = shape.transpose_b ? make_layout(type_a, shape.k, shape.n, shape.batch)
+                        : make_layout(type_a, shape.n, shape.k, shape.batch);
+  B = shape.transpose_a ? make_layout(type_b, shape.m, shape.k, shape.batch)
+                        : make_layout(type_b, shape.k, shape.m, shape.batch);
   C = make_layout(shape.fp32_output ? CUDA_R_32F : CUDA_R_16BF, shape.n, shape.m, shape.batch);
 }
 
@@ -146,9 +159,10 @@ std::string GemmPlans::describe() const {
   for (const auto& [key, plan] : plans_) {
     const Gemm& shape = key.shape;
     std::array<char, 200> line{};
-    std::snprintf(line.data(), line.size(), "gemm %d x %d x %d %c%c %s batch %d: ", shape.m, shape.n, shape.k,
-                  shape.transpose_a ? 'T' : 'N', shape.transpose_b ? 'T' : 'N',
-                  shape.fp32_output ? "fp32" : "bf16", shape.batch);
+    std::snprintf(line.data(), line.size(), "gemm %d x %d x %d %c%c %s%s batch %d: ", shape.m, shape.n,
+                  shape.k, shape.transpose_a ? 'T' : 'N', shape.transpose_b ? 'T' : 'N',
+                  shape.input == GemmInput::bf16 ? "" : "fp8 -> ", shape.fp32_output ? "fp32" : "bf16",
+                  shape.batch);
     text += line.data();
     const double tflop = 2e-12 * shape.m * shape.n * shape.k * shape.batch;
     if (plan->best_ms > 0)
@@ -164,7 +178,14 @@ std::string GemmPlans::describe() const {
 
 void gemm(Cuda& device, const Gemm& shape, float alpha, const bf16* A, const bf16* B, float beta,
           const void* C, void* D) {
-  const GemmPlans::Operands operands = {alpha, beta, A, B, C, D};
+  const GemmPlans::Operands operands = {alpha, beta, A, B, C, D, nullptr, nullptr};
+  const GemmPlan& plan = device.state().gemm_plans->find(device, shape, operands);
+  CUBLAS_CHECK(launch(device, plan, plan.algorithm, operands));
+}
+
+void gemm(Cuda& device, const Gemm& shape, Fp8Operand A, Fp8Operand B, float beta, const void* C, void* D) {
+  const GemmPlans::Operands operands = {1.0f, beta, A.values,        B.values,
+                                        C,    D,    A.inverse_scale, B.inverse_scale};
   const GemmPlan& plan = device.state().gemm_plans->find(device, shape, operands);
   CUBLAS_CHECK(launch(device, plan, plan.algorithm, operands));
 }

@@ -8,6 +8,9 @@
 
 namespace spillway {
 
+// What the operands are. FP8 ones are multiplied by their matrix's inverse scale, on the device.
+enum class GemmInput { bf16, e4m3, e5m2_e4m3 };
+
 // One row-major product D = alpha·op(A)·op(B) + beta·C with fp32 accumulation; op(A): (m, k), op(B): (k, n), C and D: (m, n).
 struct Gemm {
   int m, n, k;
@@ -15,6 +18,8 @@ struct Gemm {
   bool transpose_b;  // B is stored as (n, k)
   bool fp32_output;  // C and D are float, else bf16
   int batch = 1;     // so many products of contiguous matrices
+  GemmInput input = GemmInput::bf16;
+  bool fast_accumulation = false;  // FP8: sums of about 14 bits instead of fp32's
 
   friend auto operator<=>(const Gemm&, const Gemm&) = default;
 };
@@ -24,5 +29,13 @@ struct Gemm {
 // to D several times. Throws std::runtime_error where cuBLASLt supports no such product.
 void gemm(Cuda& device, const Gemm& shape, float alpha, const bf16* A, const bf16* B, float beta,
           const void* C, void* D);
+
+// The same for FP8 operands: a, b and their factors 2^−s, on the device. Hopper takes A as (m, k) and B as (n, k) only:
+// shape.transpose_a is false, transpose_b true.
+struct Fp8Operand {
+  const void* values;
+  const float* inverse_scale;
+};
+void gemm(Cuda& device, const Gemm& shape, Fp8Operand A, Fp8Operand B, float beta, const void* C, void* D);
 
 }  // namespace spillway

@@ -40,10 +40,12 @@ class GemmPlans {
   // The plan of a product, made at the first call.
   struct Operands {
     float alpha, beta;
-    const bf16* A;
-    const bf16* B;
+    const void* A;
+    const void* B;
     const void* C;
     void* D;
+    const float* scale_A = nullptr;  // of FP8 operands
+    const float* scale_B = nullptr;
   };
   const GemmPlan& find(Cuda& device, const Gemm& shape, const Operands& operands);
   // One line per plan.

@@ -1,5 +1,6 @@
 // RMS norm fused with the mix of the residual stream. One warp per row; the row stays in registers between the sum of
 // squares and the output, so that each tensor crosses memory once.
+#include "kernels/cuda/norm.hpp"
 #include "kernels/cuda/rows.cuh"
 #include "kernels/ops.hpp"
 
@@ -132,6 +133,13 @@ __global__ void __launch_bounds__(kRowThreads)
 
 }  // namespace
 
+void add_lambda_gradients(Cuda& device, float* dlambda_r, float* dlambda_0, const float* partial, int blocks,
+                          const float* lambda_r, const float* lambda_0) {
+  lambda_gradients_kernel<<<1, kRowThreads, 0, device.stream()>>>(dlambda_r, dlambda_0, partial, blocks,
+                                                                  lambda_r, lambda_0);
+  LAUNCH_CHECK();
+}
+
 void mix_norm_forward(Cuda& device, bf16* h, float* rstd, bf16* x, const bf16* x0, const float* lambda_r,
                       const float* lambda_0, int rows, int C) {
   const int blocks = ceil_div(rows, kRowsPerBlock);
@@ -156,10 +164,8 @@ void mix_norm_backward(Cuda& device, bf16* dx, bf16* dx0, float* dlambda_r, floa
                                                         rows, C);
   });
   LAUNCH_CHECK();
-  if (lambda_r == nullptr) return;
-  lambda_gradients_kernel<<<1, kRowThreads, 0, device.stream()>>>(dlambda_r, dlambda_0, workspace, blocks,
-                                                                  lambda_r, lambda_0);
-  LAUNCH_CHECK();
+  if (lambda_r != nullptr)
+    add_lambda_gradients(device, dlambda_r, dlambda_0, workspace, blocks, lambda_r, lambda_0);
 }
 
 }  // namespace spillway

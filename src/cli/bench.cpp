@@ -10,6 +10,7 @@
 #include "cli/options.hpp"
 #include "core/error.hpp"
 #include "train/bench.hpp"
+#include "train/precision.hpp"
 #ifdef SPILLWAY_HAVE_CUDA
 #include "train/gpu.hpp"
 #endif
@@ -32,7 +33,7 @@ struct Options {
 };
 
 struct Report {
-  std::string device, plans;
+  std::string device, precision, plans;
   GptSpec spec;
   std::int64_t tokens_per_step = 0;
   double peak_flop_per_s = 0;  // 0: unknown
@@ -62,6 +63,7 @@ Rate rate_of(const OpTiming& op, const Ceilings& ceilings) {
 nlohmann::json to_json(const Report& report) {
   const StepTiming& step = report.step;
   nlohmann::json document = {{"device", report.device},
+                             {"precision", report.precision},
                              {"parameters", report.spec.parameters()},
                              {"tokens_per_step", report.tokens_per_step},
                              {"micro_batch", step.micro_batch},
@@ -113,9 +115,9 @@ void print(const Report& report) {
   std::cout << fmt::format("{}: copy {:.0f} GB/s (read + written), large GEMM {:.1f} TFLOP/s\n",
                            report.device, report.ceilings.copy_bytes_per_s * 1e-9,
                            report.ceilings.gemm_flop_per_s * 1e-12);
-  std::cout << fmt::format("model: {} layers, width {}, {} heads of {}, vocabulary {}, {} parameters\n\n",
+  std::cout << fmt::format("model: {} layers, width {}, {} heads of {}, vocabulary {}, {} parameters, {}\n\n",
                            spec.layers, spec.width, spec.heads, spec.head_dim(), spec.vocab,
-                           spec.parameters());
+                           spec.parameters(), report.precision);
   if (!report.ops.empty()) print_ops(report);
   if (!report.plans.empty()) std::cout << report.plans << "\n";
   for (const MemoryUse& use : step.memory)
@@ -135,7 +137,11 @@ void print(const Report& report) {
   };
   std::cout << fmt::format("{:.0f} tokens/s\n", report.tokens_per_s());
   shares("share of the large GEMM's rate", report.ceilings.gemm_flop_per_s);
-  if (report.peak_flop_per_s > 0) shares("MFU against 989.4 TFLOP/s", report.peak_flop_per_s);
+  if (report.peak_flop_per_s > 0)
+    shares(report.precision == "fp8"
+               ? "MFU against 989.4 TFLOP/s, the peak of bf16, although the blocks multiply in fp8"
+               : "MFU against 989.4 TFLOP/s",
+           report.peak_flop_per_s);
 }
 
 std::vector<double> parse_caps(const std::string& text) {
@@ -225,6 +231,10 @@ void measure(Dev& device, const Config& config, const Options& options, const st
 }
 
 void measure_on(const Config& config, const Options& options, Report& report) {
+  const bool fp8 = precision_is_fp8(config.train);
+  if (fp8 && options.ops)
+    fail(ExitCode::usage, "--ops times the ops of train.precision = bf16 only; leave one of the two out");
+  report.precision = fp8 ? "fp8" : config.train.device == "cpu" ? "fp32" : "bf16";
   if (config.train.device == "cpu") {
     Cpu device(config.train.threads);
     measure(device, config, options, "", report);
@@ -263,7 +273,8 @@ int run_bench(const Arguments& arguments) {
   spec.aliases = {{"device", "train.device"},
                   {"micro-batch", "train.micro-batch"},
                   {"depth", "model.depth"},
-                  {"attention", "train.attention"}};
+                  {"attention", "train.attention"},
+                  {"precision", "train.precision"}};
   spec.sections = {"model", "train", "site"};
   const auto config = parse(spec, arguments);
   if (!config) return 0;

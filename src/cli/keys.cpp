@@ -228,6 +228,8 @@ std::vector<Key> make_keys() {
           "bit-identical repeats on CUDA: on or off"),
       key("train.attention", &C::train, &TrainConfig::attention,
           "attention on CUDA: own, cudnn, or auto, the faster of the two"),
+      key("train.precision", &C::train, &TrainConfig::precision,
+          "products of the blocks on CUDA: bf16, or fp8 (faster, less precise)"),
       key("optim.muon-lr", &C::optim, &OptimConfig::muon_lr, "learning rate of Muon (block matrices)"),
       key("optim.embedding-lr", &C::optim, &OptimConfig::embedding_lr, "AdamW, wte, at width 768"),
       key("optim.unembedding-lr", &C::optim, &OptimConfig::unembedding_lr, "AdamW, lm_head, at width 768"),

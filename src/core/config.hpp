@@ -41,6 +41,7 @@ struct TrainConfig {
   double suspend_deadline_s = 30;   // real seconds to wait for the federation's last merge when suspending
   bool deterministic = false;       // CUDA: the same bits in every run, at some cost in speed
   std::string attention = "auto";   // CUDA: own | cudnn | auto, the faster of the two
+  std::string precision = "bf16";   // CUDA: bf16 | fp8, of the blocks' products
 };
 
 struct OptimConfig {

@@ -37,7 +37,7 @@ struct LayerActivations {
   float* lse;             // (B, H, T)
   act* h_mlp;             // (rows, C)        norm before the feed-forward part
   float* rstd_mlp;        // (rows)
-  act* a;                 // (rows, 4C)       relu²
+  act* a;                 // (rows, 4C)       relu²; with FP8 blocks what goes into it
 };
 
 // Memory for up to `max_rows` = B·T tokens at a time. For training, activations of all layers and the backward pass's

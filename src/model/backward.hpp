@@ -15,7 +15,9 @@ void Gpt<Dev>::forward_backward(const Weights<Dev>& weights, const Batch& batch,
                                 const GradientsReady& ready) {
   SPILLWAY_CHECK(training_ && loss_scale != 0.0f && batch.B <= max_rows_ / spec_.sequence);
   const Shape shape = upload(batch.tokens, batch.targets, batch.B, batch.T);
-  forward(weights, shape);
+  if constexpr (kHasFp8<Dev>)
+    if (fp8_) fp8_->begin(weights, !accumulate);
+  forward(weights, shape, fp8_ != nullptr);
   loss_forward_backward(weights, shape, gradients, loss_total, loss_scale, accumulate);
   if (ready) ready(at_.lm_head(), at_.qkv(0));
   backward(weights, shape, gradients, accumulate, ready);
@@ -80,6 +82,8 @@ void Gpt<Dev>::backward(const Weights<Dev>& weights, const Shape& shape, float* 
 template <class Dev>
 void Gpt<Dev>::backward_mlp(const Weights<Dev>& weights, const Shape& shape, float* gradients, int layer,
                             bool accumulate) {
+  if constexpr (kHasFp8<Dev>)
+    if (fp8_) return fp8_->backward_mlp(gradients, shape.rows, layer, accumulate);
   const int rows = shape.rows, C = spec_.width;
   const LayerActivations<act>& kept = memory_.layer(layer);
   const act* W = weights.compute;
@@ -100,6 +104,8 @@ void Gpt<Dev>::backward_mlp(const Weights<Dev>& weights, const Shape& shape, flo
 template <class Dev>
 void Gpt<Dev>::backward_attention(const Weights<Dev>& weights, const Shape& shape, float* gradients,
                                   int layer, bool accumulate) {
+  if constexpr (kHasFp8<Dev>)
+    if (fp8_) return fp8_->backward_attention(weights, gradients, shape.B, shape.T, layer, accumulate);
   const int rows = shape.rows, C = spec_.width, H = spec_.heads, D = spec_.head_dim();
   const LayerActivations<act>& kept = memory_.layer(layer);
   const act* W = weights.compute;

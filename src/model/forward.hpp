@@ -45,8 +45,22 @@ Gpt<Dev>::Gpt(Dev& device, const GptSpec& spec, int micro_batch, Purpose purpose
       memory_(device, spec, max_rows_, training_, chunk_rows_) {
   const RopeTables tables = rope_tables(spec.sequence, spec.head_dim());
   const std::size_t bytes = tables.cosine.size() * sizeof(float);
+  if (training_ && wants_fp8(device_)) {
+    check_fp8_sizes(spec_);
+    if constexpr (kHasFp8<Dev>)
+      fp8_ = std::make_unique<Fp8Blocks<Dev>>(device_, spec_, at_, memory_, max_rows_);
+  }
   device_.copy_from_host(memory_.cosine, tables.cosine.data(), bytes);
   device_.copy_from_host(memory_.sine, tables.sine.data(), bytes);
+}
+
+template <class Dev>
+std::vector<MemoryUse> Gpt<Dev>::memory_use() const {
+  std::vector<MemoryUse> uses = memory_.memory_use();
+  if constexpr (kHasFp8<Dev>)
+    if (fp8_)
+      for (const MemoryUse& use : fp8_->memory_use()) uses.push_back(use);
+  return uses;
 }
 
 template <class Dev>
@@ -99,12 +113,19 @@ typename Gpt<Dev>::Shape Gpt<Dev>::upload(const std::int32_t* tokens, const std:
 }
 
 template <class Dev>
-void Gpt<Dev>::forward(const Weights<Dev>& weights, const Shape& shape) {
+void Gpt<Dev>::forward(const Weights<Dev>& weights, const Shape& shape, bool in_fp8) {
   const int rows = shape.rows, C = spec_.width;
   embedding_norm_forward(device_, memory_.x0, memory_.rstd_0, memory_.tokens, weights.compute + at_.wte(),
                          rows, C);
   device_.copy_on_device(memory_.x, memory_.x0, static_cast<std::size_t>(rows) * C * sizeof(act));
-  for (int layer = 0; layer < spec_.layers; ++layer) forward_layer(weights, shape, layer);
+  for (int layer = 0; layer < spec_.layers; ++layer) {
+    if constexpr (kHasFp8<Dev>)
+      if (in_fp8) {
+        fp8_->forward_layer(weights, shape.B, shape.T, layer);
+        continue;
+      }
+    forward_layer(weights, shape, layer);
+  }
   mix_norm_forward(device_, memory_.h_final, memory_.rstd_final, memory_.x, memory_.x0, nullptr, nullptr,
                    rows, C);
 }

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "model/activations.hpp"
+#include "model/fp8_blocks.hpp"
 #include "model/layout.hpp"
 #include "model/parameters.hpp"
 #include "model/spec.hpp"
@@ -35,14 +37,16 @@ class Gpt {
 
   // Allocates for micro-batches of up to micro_batch sequences of spec.sequence tokens; any B·T within that will do.
   // logits_chunk_elements: rows of logits are computed so many elements at a time, at least one row.
-  // Throws Error(usage) for a micro_batch that is not positive or too large, and where memory is short.
+  // Models for training on a device with `fp8` set multiply in FP8 in forward_backward(), and there alone.
+  // Throws Error(usage) for a micro_batch that is not positive or too large, where memory is short, and for FP8 with a
+  // spec.sequence that is no multiple of 16.
   Gpt(Dev& device, const GptSpec& spec, int micro_batch, Purpose purpose,
       std::int64_t logits_chunk_elements = kLogitsChunkElements<Dev>);
   Gpt(const Gpt&) = delete;
   Gpt& operator=(const Gpt&) = delete;
 
   const GptSpec& spec() const { return spec_; }
-  std::vector<MemoryUse> memory_use() const { return memory_.memory_use(); }
+  std::vector<MemoryUse> memory_use() const;
 
   // Σ over the micro-batch of the tokens' losses (nats; ignored targets count 0): *loss_total = or, with accumulate, +=.
   // loss_total: one float on the device. Throws Error(bad_data) for a token or target outside the vocabulary.
@@ -66,7 +70,7 @@ class Gpt {
   };
 
   Shape upload(const std::int32_t* tokens, const std::int32_t* targets, int B, int T);
-  void forward(const Weights<Dev>& weights, const Shape& shape);
+  void forward(const Weights<Dev>& weights, const Shape& shape, bool in_fp8 = false);
   void forward_layer(const Weights<Dev>& weights, const Shape& shape, int layer);
   void loss_forward(const Weights<Dev>& weights, const Shape& shape, float* loss_total, bool accumulate);
   void loss_forward_backward(const Weights<Dev>& weights, const Shape& shape, float* gradients,
@@ -85,7 +89,8 @@ class Gpt {
   int chunk_rows_;  // rows of logits at a time
   bool training_;
   Activations<Dev> memory_;
-  std::vector<std::int32_t> order_;  // of the current micro-batch, on its way to the device
+  std::unique_ptr<Fp8Blocks<Dev>> fp8_;  // null: bf16
+  std::vector<std::int32_t> order_;      // of the current micro-batch, on its way to the device
 };
 
 }  // namespace spillway

@@ -9,6 +9,7 @@
 #include "optim/optimizer.hpp"
 #include "train/backend.hpp"
 #include "train/memory_plan.hpp"
+#include "train/precision.hpp"
 #include "train/rehearsal.hpp"
 #ifdef SPILLWAY_HAVE_CUDA
 #include "train/gpu.hpp"
@@ -202,6 +203,7 @@ class DeviceEngine final : public Engine {
 
 std::unique_ptr<Engine> make_engine(const Config& config, const GptSpec& spec, const ParameterLayout& layout,
                                     const Loader& loader, SiteComm& site) {
+  precision_is_fp8(config.train);  // refuses it on the CPU
   if (config.train.device == "cpu")
     return std::make_unique<DeviceEngine<Cpu>>(config, spec, layout, loader, site, Cpu(config.train.threads));
 #ifdef SPILLWAY_HAVE_CUDA

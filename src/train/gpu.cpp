@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "kernels/cuda/bus_id.hpp"
+#include "train/precision.hpp"
 
 namespace spillway {
 namespace {
@@ -33,9 +34,11 @@ std::string gpu_bus_id(int rank) { return gpu_bus_id_of(gpu_index(rank)); }
 
 Cuda open_gpu(const TrainConfig& config, int rank) {
   const AttentionChoice attention = attention_choice(config.attention);
+  const bool fp8 = precision_is_fp8(config);
   Cuda device(gpu_index(rank));
   device.deterministic = config.deterministic;
   device.attention = attention;
+  device.fp8 = fp8;
   return device;
 }
 

@@ -79,6 +79,10 @@ MemoryPlan plan_memory(Dev& device, const GptSpec& spec, const ParameterLayout& 
     const Activations<PlanOnly<Dev>> activations(none, spec, rows, true, logits_chunk_rows<Dev>(spec, rows));
     std::vector<MemoryUse> roles = always;
     for (const MemoryUse& use : activations.memory_use()) roles.push_back(use);
+    if constexpr (kHasFp8<Dev>)
+      if (device.fp8)
+        for (const MemoryUse& use : Fp8Memory<PlanOnly<Dev>>(none, spec, rows).memory_use())
+          roles.push_back(use);
     for (const MemoryUse& use :
          memory_plan_detail::device_roles(device, spec, micro_batch, available - total_bytes(roles)))
       roles.push_back(use);
