@@ -8,7 +8,7 @@
 
 namespace spillway {
 
-// Tile of 128 × 128 elements, 256 threads: thread (tx, ty) has rows 8·ty … 8·ty+7 and columns 8·tx … 8·tx+7, so that rows
+// Tile of 128 × 128, 256 threads: thread (tx, ty) has rows 8·ty … 8·ty+7 and columns 8·tx … 8·tx+7, so that rows
 // are read, and both copies written, 128 bytes or more in a stretch.
 inline constexpr int kTile = 128;
 inline constexpr int kPatch = 8;                 // rows and columns of a thread
