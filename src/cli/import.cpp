@@ -63,8 +63,10 @@ int run_import(const Arguments& arguments) {
   const SafetensorsFile weights(std::filesystem::path(folder) / "model.safetensors");
   const Config config = config_of(model.spec);
   const RunSetup setup = {model.spec, model.layout, run_digest(config, model.spec), ""};
-  const std::string digest = write_training_state(
-      file, initial_state(read_exported_weights(weights, model), model.layout), config, setup);
+  const std::string digest =
+      write_training_state(file, initial_state(read_exported_weights(weights, model), model.layout), config,
+                           setup)
+          .digest;
   std::cout << fmt::format("{}: {} parameters, digest {}\n", file, model.layout.total, digest);
   return 0;
 }

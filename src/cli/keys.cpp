@@ -218,6 +218,8 @@ std::vector<Key> make_keys() {
       key("train.keep-last", &C::train, &TrainConfig::keep_last, "checkpoints kept: the newest so many"),
       key("train.keep-every", &C::train, &TrainConfig::keep_every,
           "and each whose number is a multiple of this, for ever; 0: no others"),
+      key("train.checkpoint-writers", &C::train, &TrainConfig::checkpoint_writers,
+          "ranks that write a checkpoint, each a file of its own; at most all of them"),
       key("train.resume", &C::train, &TrainConfig::resume,
           "auto (newest valid checkpoint), never, or a file"),
       key("train.stop-after", &C::train, &TrainConfig::stop_after,

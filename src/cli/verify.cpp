@@ -35,9 +35,8 @@ void verify(const std::filesystem::path& file) {
   require_complete(reader);
   reader.verify();
   std::cout << fmt::format("{}: whole, {} datasets, {:.1f} MiB, digest {}, {:.2f} s\n", file.string(),
-                           reader.datasets().size(),
-                           static_cast<double>(std::filesystem::file_size(file)) / (1 << 20), reader.digest(),
-                           monotonic_s() - start_s);
+                           reader.datasets().size(), static_cast<double>(reader.bytes()) / (1 << 20),
+                           reader.digest(), monotonic_s() - start_s);
 }
 
 }  // namespace

@@ -128,23 +128,24 @@ void SiteComm::share_from_owners(std::span<float> values, std::span<const OwnedP
   wait(requests);
 }
 
-std::vector<SiteComm::Extent> SiteComm::extents_on_leader(std::int64_t first, std::size_t count) {
+std::vector<SiteComm::Extent> SiteComm::extents_on(int root, std::int64_t first, std::size_t count) {
   const Extent mine = {first, static_cast<std::int64_t>(count)};
   std::vector<Extent> all(static_cast<std::size_t>(size_));
   MPI_Request request;
-  check_mpi(MPI_Igather(&mine, sizeof mine, MPI_BYTE, all.data(), sizeof mine, MPI_BYTE, 0, communicator_,
+  check_mpi(MPI_Igather(&mine, sizeof mine, MPI_BYTE, all.data(), sizeof mine, MPI_BYTE, root, communicator_,
                         &request),
             "MPI_Igather");
   wait(request);
   return all;
 }
 
-void SiteComm::gather_to_leader(std::span<const float> part, std::int64_t first, std::span<float> whole) {
-  const auto extents = extents_on_leader(first, part.size());
+void SiteComm::gather(int to, std::span<const float> part, std::int64_t first, std::span<float> whole) {
+  const auto extents = extents_on(to, first, part.size());
   std::vector<MPI_Request> requests;
-  if (leader()) {
-    std::copy(part.begin(), part.end(), whole.begin() + first);
-    for (int from = 1; from < size_; ++from) {
+  if (rank_ == to) {
+    if (part.data() != whole.data() + first) std::copy(part.begin(), part.end(), whole.begin() + first);
+    for (int from = 0; from < size_; ++from) {
+      if (from == to) continue;
       const Extent& extent = extents[static_cast<std::size_t>(from)];
       check_mpi(MPI_Irecv(whole.data() + extent.first, static_cast<int>(extent.count), MPI_FLOAT, from, 0,
                           communicator_, &requests.emplace_back()),
@@ -152,14 +153,14 @@ void SiteComm::gather_to_leader(std::span<const float> part, std::int64_t first,
     }
   } else {
     check_mpi(
-        MPI_Isend(part.data(), count_of(part), MPI_FLOAT, 0, 0, communicator_, &requests.emplace_back()),
+        MPI_Isend(part.data(), count_of(part), MPI_FLOAT, to, 0, communicator_, &requests.emplace_back()),
         "MPI_Isend");
   }
   wait(requests);
 }
 
 void SiteComm::scatter_from_leader(std::span<const float> whole, std::int64_t first, std::span<float> part) {
-  const auto extents = extents_on_leader(first, part.size());
+  const auto extents = extents_on(0, first, part.size());
   std::vector<MPI_Request> requests;
   if (leader()) {
     std::copy_n(whole.begin() + first, part.size(), part.begin());

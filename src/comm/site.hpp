@@ -51,8 +51,8 @@ class SiteComm {
   void share_from_owners(std::span<float> values, std::span<const OwnedPart> parts);
 
   // One vector of which each rank holds the part that starts at `first`; parts do not overlap and may be empty.
-  // `whole` counts on the leader alone.
-  void gather_to_leader(std::span<const float> part, std::int64_t first, std::span<float> whole);
+  // `whole` counts on the rank alone that has it; gather: `part` may lie at its place in there already.
+  void gather(int to, std::span<const float> part, std::int64_t first, std::span<float> whole);
   void scatter_from_leader(std::span<const float> whole, std::int64_t first, std::span<float> part);
 
   double max(double value);
@@ -74,11 +74,11 @@ class SiteComm {
   }
 
  private:
-  // Where each rank's part of a vector lies; on the leader.
+  // Where each rank's part of a vector lies; on the rank `root`.
   struct Extent {
     std::int64_t first, count;
   };
-  std::vector<Extent> extents_on_leader(std::int64_t first, std::size_t count);
+  std::vector<Extent> extents_on(int root, std::int64_t first, std::size_t count);
   void wait(MPI_Request& request);
   void wait(std::vector<MPI_Request>& requests);
   double reduce(double value, MPI_Op operation);

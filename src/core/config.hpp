@@ -36,6 +36,7 @@ struct TrainConfig {
   double checkpoint_every_s = 300;  // real seconds; 0: only when suspending and at the end
   int keep_last = 3;                // checkpoints: the newest so many
   int keep_every = 0;               // and those whose number is a multiple of this; 0: no others
+  int checkpoint_writers = 1;       // ranks that write a checkpoint, each a file of its own; at most all
   std::string resume = "auto";      // auto | never | a checkpoint file
   std::int64_t stop_after = 0;      // suspend after this many steps of this process; 0: no limit
   double suspend_deadline_s = 30;   // real seconds to wait for the federation's last merge when suspending

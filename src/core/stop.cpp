@@ -25,7 +25,14 @@ void install_stop_handlers() {
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
-  for (const int signal_number : {SIGUSR1, SIGTERM, SIGINT}) sigaction(signal_number, &action, nullptr);
+  // Whoever started this process may have blocked them, which outlives exec.
+  sigset_t unblocked;
+  sigemptyset(&unblocked);
+  for (const int signal_number : {SIGUSR1, SIGTERM, SIGINT}) {
+    sigaction(signal_number, &action, nullptr);
+    sigaddset(&unblocked, signal_number);
+  }
+  pthread_sigmask(SIG_UNBLOCK, &unblocked, nullptr);
   std::signal(SIGPIPE, SIG_IGN);  // a dead peer is an error of write(), not the end of the process
 }
 

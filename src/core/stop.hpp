@@ -4,7 +4,7 @@
 namespace spillway {
 
 // Installs the handlers. Call before MPI_Init, so that mpirun's forwarded signals meet them.
-// A second SIGINT ends the process at once.
+// They are unblocked in the calling thread: a parent may have left them blocked. A second SIGINT ends the process at once.
 void install_stop_handlers();
 
 // The signal that asked this process to stop, or 0.

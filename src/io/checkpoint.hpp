@@ -15,7 +15,14 @@
 namespace spillway {
 
 inline constexpr const char* kCheckpointFormat = "spillway-checkpoint";
-inline constexpr int kCheckpointVersion = 2;  // versions from 1 on are read
+inline constexpr const char* kPartFormat = "spillway-checkpoint-part";
+inline constexpr int kCheckpointVersion = 3;  // versions from 1 on are read; in one file version 2 is written
+
+// A checkpoint is one file, or a master file whose virtual datasets lie in parts beside it.
+enum class FileKind { whole, master, part };
+
+// The n-th part (from 1) of a checkpoint: "checkpoint_00000012.part1.h5" beside "checkpoint_00000012.h5".
+std::filesystem::path part_file(const std::filesystem::path& master, int part);
 
 using Attribute = std::variant<std::int64_t, double, std::string>;
 using Attributes = std::map<std::string, Attribute>;
@@ -29,12 +36,23 @@ struct DatasetInfo {
   std::int64_t count() const;
 };
 
+// What commit() made, and how long it took.
+struct Committed {
+  std::string digest;   // over all datasets
+  double write_s = 0;   // from the writer's construction until HDF5 had given all bytes to the system
+  double sync_s = 0;    // fsync of the file
+  double rename_s = 0;  // rename and fsync of the folder
+};
+
+class CheckpointReader;
+
 // Writes one checkpoint: everything goes to a temporary file beside the target; commit() makes it durable and renames it.
 // Without commit() the temporary file is removed and nothing has changed. All members throw Error(io) naming the file.
 class CheckpointWriter {
  public:
   // needed_bytes: what will be written; refused at once where the disk has less free.
-  explicit CheckpointWriter(std::filesystem::path file, std::int64_t needed_bytes = 0);
+  explicit CheckpointWriter(std::filesystem::path file, std::int64_t needed_bytes = 0,
+                            FileKind kind = FileKind::whole);
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
   ~CheckpointWriter();
@@ -46,9 +64,11 @@ class CheckpointWriter {
              std::span<const std::int64_t> values);
   void write(const std::string& path, const std::string& text);
   void attributes(const std::string& group, const Attributes& values);
+  // In a master: a virtual dataset for each dataset of a part, which lies beside the master and stays there.
+  void link(const CheckpointReader& part);
 
-  // Writes the digests over all datasets and over all attributes, fsyncs file and folder, renames. Returns the first.
-  std::string commit();
+  // Writes the digests over all datasets and over all attributes, fsyncs file and folder, renames.
+  Committed commit();
 
  private:
   struct State;
@@ -77,17 +97,21 @@ inline std::span<const float> as_floats(std::span<const std::byte> piece) {
   return {reinterpret_cast<const float*>(piece.data()), piece.size() / sizeof(float)};
 }
 
-// Reads one checkpoint. Opening it checks everything but the datasets' bytes: format, version, all attributes, and that
+// Reads one checkpoint, with its parts where it has some. Opening it checks everything but the datasets' bytes: format, version, all attributes, and that
 // the datasets are those that were written, with sizes that fit into the file. Throws Error(bad_data) naming file and
 // dataset for anything that is missing, damaged, foreign or of another shape, before allocating for it.
 class CheckpointReader {
  public:
   explicit CheckpointReader(std::filesystem::path file);
+  // One part by itself.
+  static CheckpointReader of_part(const std::filesystem::path& file);
   CheckpointReader(CheckpointReader&&) noexcept;
   ~CheckpointReader();
 
   const std::filesystem::path& file() const;
-  const std::string& digest() const;          // over all datasets: equal for equal state
+  std::vector<std::filesystem::path> parts() const;
+  std::int64_t bytes() const;         // of the file and its parts
+  const std::string& digest() const;  // over all datasets: equal for equal state, in however many parts
   std::vector<DatasetInfo> datasets() const;  // in order of their paths
   bool has(const std::string& path) const;    // a dataset or a group
   const DatasetInfo& info(const std::string& path) const;
@@ -107,6 +131,7 @@ class CheckpointReader {
 
  private:
   struct State;
+  explicit CheckpointReader(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

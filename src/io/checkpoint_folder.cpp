@@ -20,16 +20,28 @@ namespace {
 
 constexpr const char* kPattern = "checkpoint_%8lld.h5";
 
-// The number in a checkpoint's name; −1 for other files.
-std::int64_t number_of(const std::filesystem::path& file) {
-  long long number = -1;
+std::int64_t number_of(const std::filesystem::path& file) { return CheckpointFolder::number_of(file); }
+
+// The checkpoint that a file is a part of; nothing for other files.
+std::optional<std::filesystem::path> master_of(const std::filesystem::path& file) {
   const std::string name = file.filename().string();
-  if (std::sscanf(name.c_str(), kPattern, &number) != 1 || name != fmt::format("checkpoint_{:08}.h5", number))
-    return -1;
-  return number;
+  const auto dot = name.find(".part");
+  if (dot == std::string::npos || file.extension() != ".h5") return std::nullopt;
+  const auto master = file.parent_path() / (name.substr(0, dot) + ".h5");
+  return number_of(master) >= 0 ? std::optional(master) : std::nullopt;
 }
 
 }  // namespace
+
+std::string CheckpointFolder::file_name(std::int64_t number) {
+  return fmt::format("checkpoint_{:08}.h5", number);
+}
+
+std::int64_t CheckpointFolder::number_of(const std::filesystem::path& file) {
+  long long number = -1;
+  const std::string name = file.filename().string();
+  return std::sscanf(name.c_str(), kPattern, &number) == 1 && name == file_name(number) ? number : -1;
+}
 
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> files;
@@ -49,6 +61,14 @@ CheckpointFolder::CheckpointFolder(std::filesystem::path folder) : folder_(std::
   // What a killed run left half-written.
   for (const auto& entry : std::filesystem::directory_iterator(folder_, error))
     if (entry.path().extension() == ".tmp") std::filesystem::remove(entry.path(), error);
+  remove_orphans();
+}
+
+void CheckpointFolder::remove_orphans() const {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder_, error))
+    if (const auto master = master_of(entry.path()); master && !std::filesystem::exists(*master, error))
+      std::filesystem::remove(entry.path(), error);
 }
 
 void CheckpointFolder::lock() {
@@ -84,7 +104,7 @@ CheckpointFolder::~CheckpointFolder() {
 std::filesystem::path CheckpointFolder::next_file() {
   hold_lock();
   const auto files = list_checkpoints(folder_);
-  return folder_ / fmt::format("checkpoint_{:08}.h5", files.empty() ? 1 : number_of(files.front()) + 1);
+  return folder_ / file_name(files.empty() ? 1 : number_of(files.front()) + 1);
 }
 
 void CheckpointFolder::completed(const std::filesystem::path& file, const Retention& kept) {
@@ -99,6 +119,7 @@ void CheckpointFolder::completed(const std::filesystem::path& file, const Retent
   for (std::size_t i = static_cast<std::size_t>(std::max(kept.last, 1)); i < files.size(); ++i)
     if (files[i] != file && (kept.every <= 0 || number_of(files[i]) % kept.every != 0))
       std::filesystem::remove(files[i], error);
+  remove_orphans();
 }
 
 std::optional<CheckpointReader> CheckpointFolder::newest_valid() const {

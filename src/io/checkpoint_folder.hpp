@@ -26,9 +26,14 @@ class CheckpointFolder {
   ~CheckpointFolder();
 
   const std::filesystem::path& path() const { return folder_; }
+  // "checkpoint_00000123.h5", and the number in such a name (−1 for other files).
+  static std::string file_name(std::int64_t number);
+  static std::int64_t number_of(const std::filesystem::path& file);
   // checkpoint_00000123.h5 for the 123rd checkpoint of this folder. Throws Error(io) where the folder was removed; where
   // it was made anew it is locked again.
   std::filesystem::path next_file();
+  // Removes parts that no checkpoint has: of a save that failed or was killed. Not while one is in progress.
+  void remove_orphans() const;
   // Points `latest` at a file that is complete and removes the checkpoints that `kept` does not name. `file` stays.
   void completed(const std::filesystem::path& file, const Retention& kept);
 

@@ -17,19 +17,30 @@ using hdf5::Handle;
 
 struct CheckpointReader::State {
   std::filesystem::path file;
+  const char* format = kCheckpointFormat;
   Handle handle;
   std::string digest;
-  std::map<std::string, DatasetInfo> datasets;  // by path
-  std::map<std::string, Attributes> groups;     // by path
+  std::map<std::string, DatasetInfo> datasets;          // by path
+  std::map<std::string, Attributes> groups;             // by path
+  std::map<std::string, std::unique_ptr<State>> parts;  // by file name
+  std::map<std::string, State*> holders;                // parts of the virtual datasets, by path
 
   std::string name() const { return file.string(); }
   [[noreturn]] void bad(const std::string& what) const { fail(ExitCode::bad_data, "{}: {}", name(), what); }
 
+  void load();
   void open();
   void check_format() const;
   void index();
   void check_digests();
-  DatasetInfo inspect(const std::string& path, double file_bytes) const;
+  DatasetInfo inspect(const std::string& path, double file_bytes);
+  // The part where a virtual dataset lies; null for a dataset of this file.
+  State* find_holder(hid_t dataset, const std::string& path);
+  State& open_part(const std::string& part_name);
+  const State& holder(const std::string& path) const {
+    const auto found = holders.find(path);
+    return found == holders.end() ? *this : *found->second;
+  }
   std::string root_text(const char* attribute) const;
 
   // Reads all of a dataset and compares its checksum.
@@ -73,8 +84,9 @@ std::string CheckpointReader::State::root_text(const char* attribute) const {
 }
 
 void CheckpointReader::State::check_format() const {
-  if (root_text("format") != kCheckpointFormat)
-    bad("an HDF5 file, but not a Spillway checkpoint (attribute format)");
+  if (format == kCheckpointFormat && root_text("format") == kPartFormat)
+    bad("one part of a checkpoint: name the file without .part instead");
+  if (root_text("format") != format) bad("an HDF5 file, but not a Spillway checkpoint (attribute format)");
   const auto value = hdf5::read_attribute(handle.get(), "version");
   const auto* version = value ? std::get_if<std::int64_t>(&*value) : nullptr;
   if (version == nullptr) bad("its attribute version is missing or damaged");
@@ -96,7 +108,7 @@ void CheckpointReader::State::index() {
   for (const auto& path : contents->datasets) datasets[path] = inspect(path, file_bytes);
 }
 
-DatasetInfo CheckpointReader::State::inspect(const std::string& path, double file_bytes) const {
+DatasetInfo CheckpointReader::State::inspect(const std::string& path, double file_bytes) {
   const Handle dataset(H5Dopen2(handle.get(), path.c_str(), H5P_DEFAULT), H5Dclose);
   if (!dataset) bad("dataset " + path + " is missing");
   const Handle space(H5Dget_space(dataset.get()), H5Sclose);
@@ -114,14 +126,71 @@ DatasetInfo CheckpointReader::State::inspect(const std::string& path, double fil
     claimed *= static_cast<double>(extent[i]);
     info.shape.push_back(static_cast<std::int64_t>(extent[i]));
   }
-  if (claimed > file_bytes) bad("dataset " + path + " claims more bytes than the file has: damaged");
+  State* const part = find_holder(dataset.get(), path);
+  if (part == nullptr && claimed > file_bytes)
+    bad("dataset " + path + " claims more bytes than the file has: damaged");
   info.type = hdf5::type_name(type.get());
   if (info.type.empty()) bad("dataset " + path + " has a type that checkpoints do not use");
   const auto checksum = hdf5::read_attribute(dataset.get(), "xxh3");
   if (!checksum || !std::holds_alternative<std::string>(*checksum))
     bad("dataset " + path + " has no checksum");
   info.checksum = std::get<std::string>(*checksum);
+  if (part == nullptr) return info;
+  const auto there = part->datasets.find(path);
+  if (there == part->datasets.end() || there->second.shape != info.shape || there->second.type != info.type ||
+      there->second.checksum != info.checksum)
+    bad("dataset " + path + " is not the one in " + part->name() + ": a part of another checkpoint");
+  holders[path] = part;
   return info;
+}
+
+// HDF5 would fill in zeros for what it does not find: so each mapping is followed here, and must be one whole dataset of
+// the same path in a file beside this one.
+CheckpointReader::State* CheckpointReader::State::find_holder(hid_t dataset, const std::string& path) {
+  const Handle properties(H5Dget_create_plist(dataset), H5Pclose);
+  if (!properties) bad("dataset " + path + " cannot be opened: " + hdf5::last_error());
+  if (H5Pget_external_count(properties.get()) != 0) bad("dataset " + path + " lies outside the file");
+  if (H5Pget_layout(properties.get()) != H5D_VIRTUAL) return nullptr;
+  const auto text = [&](auto get) {
+    constexpr std::size_t longest = 4096;
+    std::string value(longest, '\0');
+    const auto length = get(properties.get(), std::size_t{0}, value.data(), value.size());
+    value.resize(length < 0 ? 0 : std::min(static_cast<std::size_t>(length), longest - 1));
+    return value;
+  };
+  std::size_t mappings = 0;
+  if (H5Pget_virtual_count(properties.get(), &mappings) < 0 || mappings != 1)
+    bad("dataset " + path + " is not in one part");
+  const Handle to(H5Pget_virtual_vspace(properties.get(), 0), H5Sclose);
+  const Handle from(H5Pget_virtual_srcspace(properties.get(), 0), H5Sclose);
+  const std::string part_name = text(H5Pget_virtual_filename);
+  if (!to || !from || text(H5Pget_virtual_dsetname) != path || H5Sget_select_type(to.get()) != H5S_SEL_ALL ||
+      H5Sget_select_type(from.get()) != H5S_SEL_ALL || part_name.empty() ||
+      part_name.find('/') != std::string::npos)
+    bad("dataset " + path + " has a damaged mapping to its part");
+  return &open_part(part_name);
+}
+
+CheckpointReader::State& CheckpointReader::State::open_part(const std::string& part_name) {
+  if (format == kPartFormat) bad("a part that has parts itself: damaged");
+  std::unique_ptr<State>& part = parts[part_name];
+  if (part) return *part;
+  part = std::make_unique<State>();
+  part->format = kPartFormat;
+  std::error_code error;
+  // Parts are beside the file itself, not beside a symbolic link to it.
+  part->file = std::filesystem::canonical(file, error).parent_path() / part_name;
+  if (!std::filesystem::is_regular_file(part->file, error))
+    bad("its part " + part_name + " is missing beside it: copy or move a checkpoint with all its parts");
+  part->load();
+  return *part;
+}
+
+void CheckpointReader::State::load() {
+  open();
+  check_format();
+  index();
+  check_digests();
 }
 
 void CheckpointReader::State::check_digests() {
@@ -138,10 +207,18 @@ void CheckpointReader::State::check_digests() {
 CheckpointReader::CheckpointReader(std::filesystem::path file) : state_(std::make_unique<State>()) {
   hdf5::silence_error_stack();
   state_->file = std::move(file);
-  state_->open();
-  state_->check_format();
-  state_->index();
-  state_->check_digests();
+  state_->load();
+}
+
+CheckpointReader::CheckpointReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+CheckpointReader CheckpointReader::of_part(const std::filesystem::path& file) {
+  hdf5::silence_error_stack();
+  auto state = std::make_unique<State>();
+  state->file = file;
+  state->format = kPartFormat;
+  state->load();
+  return CheckpointReader(std::move(state));
 }
 
 CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;
@@ -149,6 +226,18 @@ CheckpointReader::~CheckpointReader() = default;
 
 const std::filesystem::path& CheckpointReader::file() const { return state_->file; }
 const std::string& CheckpointReader::digest() const { return state_->digest; }
+
+std::vector<std::filesystem::path> CheckpointReader::parts() const {
+  std::vector<std::filesystem::path> files;
+  for (const auto& [name, part] : state_->parts) files.push_back(part->file);
+  return files;
+}
+
+std::int64_t CheckpointReader::bytes() const {
+  auto sum = static_cast<std::int64_t>(std::filesystem::file_size(state_->file));
+  for (const auto& part : parts()) sum += static_cast<std::int64_t>(std::filesystem::file_size(part));
+  return sum;
+}
 
 std::vector<DatasetInfo> CheckpointReader::datasets() const {
   std::vector<DatasetInfo> result;
@@ -174,7 +263,8 @@ Attributes CheckpointReader::attributes(const std::string& group) const {
 template <class Value>
 void CheckpointReader::State::read(const DatasetInfo& info, const char* type, std::span<Value> out) const {
   if (info.type != type) bad(fmt::format("dataset {} is {}, expected {}", info.path, info.type, type));
-  DatasetStream::State pieces(name(), handle.get(), info);
+  const State& at = holder(info.path);
+  DatasetStream::State pieces(at.name(), at.handle.get(), info);
   auto to = std::as_writable_bytes(out);
   for (auto piece = pieces.next(); !piece.empty(); piece = pieces.next()) {
     std::memcpy(to.data(), piece.data(), piece.size());
@@ -227,8 +317,8 @@ std::string CheckpointReader::read_text(const std::string& path) const {
 }
 
 DatasetStream CheckpointReader::stream(const std::string& path) const {
-  return DatasetStream(
-      std::make_unique<DatasetStream::State>(state_->name(), state_->handle.get(), info(path)));
+  const State& at = state_->holder(path);
+  return DatasetStream(std::make_unique<DatasetStream::State>(at.name(), at.handle.get(), info(path)));
 }
 
 void CheckpointReader::verify() const {

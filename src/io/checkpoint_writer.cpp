@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "core/clock.hpp"
 #include "core/hash.hpp"
 #include "io/checkpoint.hpp"
 #include "io/checkpoint_folder.hpp"
@@ -60,6 +61,12 @@ Handle untimed(const std::string& file, hid_t kind) {
   return properties;
 }
 
+// The stored type of a name as in DatasetInfo.
+hid_t stored_type(const std::string& name) {
+  SPILLWAY_CHECK(name == "float32" || name == "float64" || name == "int64");
+  return name == "float32" ? H5T_IEEE_F32LE : name == "float64" ? H5T_IEEE_F64LE : H5T_STD_I64LE;
+}
+
 // Opens a group, making it and its parents where they are missing.
 Handle open_group(const std::string& file, hid_t root, const std::string& path) {
   if (path == "/" || H5Lexists(root, path.c_str(), H5P_DEFAULT) > 0)
@@ -96,9 +103,28 @@ Written write_dataset(const std::string& file, hid_t root, const std::string& pa
   return {checksum, {static_cast<std::int64_t>(offset), static_cast<std::int64_t>(bytes.size())}};
 }
 
+// A dataset that lies in another file, under the same path.
+void link_dataset(const std::string& file, hid_t root, const DatasetInfo& info, const std::string& part) {
+  open_group(file, root, info.path.substr(0, std::max<std::size_t>(info.path.rfind('/'), 1)));
+  const std::vector<hsize_t> extent(info.shape.begin(), info.shape.end());
+  const Handle space(
+      H5_CHECK(file, H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr)), H5Sclose);
+  const Handle properties = untimed(file, H5P_DATASET_CREATE);
+  H5_CHECK(file, H5Pset_virtual(properties.get(), space.get(), part.c_str(), info.path.c_str(), space.get()));
+  const Handle dataset(H5_CHECK(file, H5Dcreate2(root, info.path.c_str(), stored_type(info.type), space.get(),
+                                                 H5P_DEFAULT, properties.get(), H5P_DEFAULT)),
+                       H5Dclose);
+  write_attribute(file, dataset.get(), "xxh3", info.checksum);
+}
+
 }  // namespace
 
+std::filesystem::path part_file(const std::filesystem::path& master, int part) {
+  return std::filesystem::path(master).replace_extension(fmt::format(".part{}.h5", part));
+}
+
 struct CheckpointWriter::State {
+  double start_s = monotonic_s();
   std::filesystem::path file, temporary;
   hdf5::Handle handle;
   std::map<std::string, std::string> checksums;  // of datasets, by path
@@ -122,7 +148,7 @@ struct CheckpointWriter::State {
   }
 };
 
-CheckpointWriter::CheckpointWriter(std::filesystem::path file, std::int64_t needed_bytes)
+CheckpointWriter::CheckpointWriter(std::filesystem::path file, std::int64_t needed_bytes, FileKind kind)
     : state_(std::make_unique<State>()) {
   hdf5::silence_error_stack();
   state_->file = std::move(file);
@@ -130,13 +156,16 @@ CheckpointWriter::CheckpointWriter(std::filesystem::path file, std::int64_t need
   state_->temporary = state_->file.string() + ".tmp";
   const std::string name = state_->file.string();
   const Handle access = hdf5::file_access();
-  H5_CHECK(name, H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18));
+  // Virtual datasets came with HDF5 1.10.
+  const H5F_libver_t version = kind == FileKind::master ? H5F_LIBVER_V110 : H5F_LIBVER_V18;
+  H5_CHECK(name, H5Pset_libver_bounds(access.get(), version, version));
   const Handle creation = untimed(name, H5P_FILE_CREATE);
   const hid_t handle = H5Fcreate(state_->temporary.c_str(), H5F_ACC_TRUNC, creation.get(), access.get());
   if (handle < 0) fail(ExitCode::io, "{}: cannot be created: {}", name, hdf5::last_error());
   state_->handle = Handle(handle, H5Fclose);
-  attributes("/",
-             {{"format", std::string(kCheckpointFormat)}, {"version", std::int64_t{kCheckpointVersion}}});
+  constexpr std::int64_t version_in_one_file = 2;  // what readers of that version can read
+  attributes("/", {{"format", std::string(kind == FileKind::part ? kPartFormat : kCheckpointFormat)},
+                   {"version", kind == FileKind::whole ? version_in_one_file : kCheckpointVersion}});
 }
 
 CheckpointWriter::~CheckpointWriter() {
@@ -179,21 +208,35 @@ void CheckpointWriter::attributes(const std::string& group, const Attributes& va
   }
 }
 
-std::string CheckpointWriter::commit() {
+void CheckpointWriter::link(const CheckpointReader& part) {
+  for (const DatasetInfo& info : part.datasets()) {
+    SPILLWAY_CHECK(info.count() > 0);
+    link_dataset(state_->file.string(), state_->handle.get(), info, part.file().filename().string());
+    state_->checksums[info.path] = info.checksum;
+  }
+}
+
+Committed CheckpointWriter::commit() {
   const std::string name = state_->file.string();
-  const std::string digest = datasets_digest(state_->checksums);
-  attributes("/", {{"digest", digest}, {"attributes_digest", attributes_digest(state_->groups)}});
+  Committed result;
+  result.digest = datasets_digest(state_->checksums);
+  attributes("/", {{"digest", result.digest}, {"attributes_digest", attributes_digest(state_->groups)}});
   // A full disk may show only here, when HDF5 writes what it has held back.
   H5_CHECK(name, H5Fflush(state_->handle.get(), H5F_SCOPE_GLOBAL));
   state_->handle = Handle();
   append_seal(state_->temporary, state_->extents);
+  const double written_s = monotonic_s();
   fsync_path(state_->temporary, O_RDWR);
+  const double synced_s = monotonic_s();
   if (std::rename(state_->temporary.c_str(), state_->file.c_str()) != 0)
     fail(ExitCode::io, "{}: cannot be renamed into place: {}", name, std::strerror(errno));
   state_->committed = true;
   const auto folder = state_->file.parent_path();
   fsync_path(folder.empty() ? "." : folder, O_RDONLY | O_DIRECTORY);
-  return digest;
+  result.write_s = written_s - state_->start_s;
+  result.sync_s = synced_s - written_s;
+  result.rename_s = monotonic_s() - synced_s;
+  return result;
 }
 
 }  // namespace spillway

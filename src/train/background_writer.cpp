@@ -8,13 +8,13 @@
 
 namespace spillway {
 
-void BackgroundWriter::start(std::function<std::string()> write) {
+void BackgroundWriter::start(std::function<Committed()> write) {
   SPILLWAY_CHECK(!busy());
   running_ = std::async(std::launch::async, [write = std::move(write)] {
     Result result;
     const double start_s = monotonic_s();
     try {
-      result.digest = write();
+      result.committed = write();
     } catch (const std::exception& error) {
       result.error = error.what();
     }

@@ -7,20 +7,22 @@
 #include <optional>
 #include <string>
 
+#include "io/checkpoint.hpp"
+
 namespace spillway {
 
 class BackgroundWriter {
  public:
   struct Result {
-    std::string digest;  // of the file
-    std::string error;   // empty: it is on disk
+    Committed committed;  // what is on disk
+    std::string error;    // empty: it is
     double seconds = 0;
   };
 
   bool busy() const { return running_.valid(); }  // until its result is taken
 
-  // write returns the digest; what it throws becomes the result's error. Only one at a time.
-  void start(std::function<std::string()> write);
+  // What write throws becomes the result's error. Only one at a time.
+  void start(std::function<Committed()> write);
 
   // The result, once, when there is one.
   std::optional<Result> poll();

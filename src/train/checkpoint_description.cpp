@@ -113,7 +113,7 @@ json describe_data(const CheckpointReader& reader) {
 json describe_checkpoint(const CheckpointReader& reader, const DescriptionParts& parts) {
   json document = to_json(reader.attributes("/"));
   document["file"] = reader.file().string();
-  document["bytes"] = std::filesystem::file_size(reader.file());
+  document["bytes"] = reader.bytes();
   document["sizes"] = to_json(reader.attributes("/sizes"));
   document["progress"] = to_json(reader.attributes("/progress"));
   document["data"] = describe_data(reader);

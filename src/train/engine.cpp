@@ -11,6 +11,8 @@
 #include "train/memory_plan.hpp"
 #include "train/precision.hpp"
 #include "train/rehearsal.hpp"
+#include "train/snapshot_memory.hpp"
+#include "train/writer_shares.hpp"
 #ifdef SPILLWAY_HAVE_CUDA
 #include "train/gpu.hpp"
 #endif
@@ -57,6 +59,7 @@ class DeviceEngine final : public Engine {
                SiteComm& site, Dev device)
       : config_(config.train),
         spec_(spec),
+        layout_(layout),
         loader_(loader),
         site_(site),
         sequences_per_rank_(sequences_per_rank(config.train, spec.sequence, site.size())),
@@ -134,18 +137,31 @@ class DeviceEngine final : public Engine {
   void read_parameters(std::span<float> to) override { parameters_.store(to); }
   void write_parameters(std::span<const float> from) override { parameters_.load(from); }
 
-  std::vector<HostTensor> optimizer_state() override {
-    std::vector<HostTensor> result;
-    std::vector<float> part;
-    for (const NamedTensor& tensor : optimizer_.state()) {
-      HostTensor host{tensor.name, tensor.shape, {}};
-      if (site_.leader()) host.values.resize(element_count(tensor.shape));
-      part.resize(static_cast<std::size_t>(tensor.count));
-      if (tensor.count > 0) device_.copy_to_host(part.data(), tensor.data, part.size() * sizeof(float));
-      site_.gather_to_leader(part, tensor.first, host.values);
-      if (site_.leader()) result.push_back(std::move(host));
+  std::vector<TensorView> snapshot(const WriterShares& shares) override {
+    snapshot_.reserve(shares.floats_of(site_.rank()), largest_foreign_part(shares));
+    std::vector<TensorView> mine;
+    for (const Parameter& parameter : layout_.parameters) {
+      const std::string path = "/model/" + parameter.name;
+      if (shares.rank_of(path) != site_.rank()) continue;
+      const std::span<float> whole = snapshot_.take(parameter.count);
+      device_.copy_to_host(whole.data(), parameters_.master() + parameter.offset, whole.size_bytes());
+      mine.push_back({path, parameter.shape, whole});
     }
-    return result;
+    for (const NamedTensor& tensor : optimizer_.state()) {
+      const std::string path = "/" + tensor.name;
+      const int writer = shares.rank_of(path);
+      const bool here = writer == site_.rank();
+      const auto count = static_cast<std::size_t>(tensor.count);
+      const std::span<float> whole =
+          here ? snapshot_.take(static_cast<std::int64_t>(element_count(tensor.shape))) : std::span<float>();
+      const std::span<float> part =
+          here ? whole.subspan(count == 0 ? 0 : static_cast<std::size_t>(tensor.first), count)
+               : snapshot_.staging().first(count);
+      if (count > 0) device_.copy_to_host(part.data(), tensor.data, part.size_bytes());
+      site_.gather(writer, part, tensor.first, whole);
+      if (here) mine.push_back({path, tensor.shape, whole});
+    }
+    return mine;
   }
 
   void load_optimizer_state(const std::vector<HostTensor>& tensors, std::int64_t updates) override {
@@ -167,6 +183,13 @@ class DeviceEngine final : public Engine {
   std::vector<MemoryUse> memory_use() const override { return plan_.roles; }
 
  private:
+  std::int64_t largest_foreign_part(const WriterShares& shares) const {
+    std::int64_t largest = 0;
+    for (const NamedTensor& tensor : optimizer_.state())
+      if (shares.rank_of("/" + tensor.name) != site_.rank()) largest = std::max(largest, tensor.count);
+    return largest;
+  }
+
   Batch batch(int sequences) const { return {tokens_.data(), targets_.data(), sequences, spec_.sequence}; }
 
   // What the host reads back of a step, as it lies on the device.
@@ -184,6 +207,7 @@ class DeviceEngine final : public Engine {
 
   TrainConfig config_;
   GptSpec spec_;
+  ParameterLayout layout_;
   const Loader& loader_;
   SiteComm& site_;
   int sequences_per_rank_;
@@ -197,6 +221,7 @@ class DeviceEngine final : public Engine {
   Arena<Dev> totals_;
   float* step_totals_ = nullptr;  // StepTotals
   std::vector<std::int32_t> tokens_, targets_;
+  SnapshotMemory<Dev> snapshot_;
 };
 
 }  // namespace

@@ -31,6 +31,15 @@ struct HostTensor {
   std::vector<float> values;
 };
 
+// A tensor of a checkpoint in host memory that someone else keeps.
+struct TensorView {
+  std::string path;  // "/model/lm_head.weight"
+  std::vector<std::int64_t> shape;
+  std::span<const float> values;
+};
+
+class WriterShares;
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -48,9 +57,11 @@ class Engine {
   virtual void read_parameters(std::span<float> to) = 0;
   virtual void write_parameters(std::span<const float> from) = 0;
 
-  // The optimizer's state by value, whole on the leader; collective over the site. What other ranks give to load does not
-  // count, what they get is empty. load throws Error(bad_data) where a tensor is missing or has another shape.
-  virtual std::vector<HostTensor> optimizer_state() = 0;
+  // Copies parameters and optimizer state to the host memory of the ranks that write them, and gives each rank its
+  // own. What it gave before is overwritten: the memory is used again, pinned on CUDA. Collective over the site.
+  virtual std::vector<TensorView> snapshot(const WriterShares& shares) = 0;
+  // The optimizer's state from the leader; collective over the site. What other ranks give does not count. Throws
+  // Error(bad_data) where a tensor is missing or has another shape.
   virtual void load_optimizer_state(const std::vector<HostTensor>& tensors, std::int64_t updates) = 0;
   virtual std::int64_t optimizer_updates() const = 0;
 

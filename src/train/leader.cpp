@@ -53,14 +53,15 @@ const char* signal_name(int signal_number) {
 }  // namespace
 
 Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader, Engine& engine,
-               Federation* federation, CheckpointFolder& folder, TrainingState state,
-               const std::string& parent_digest, NodeMeter meter)
+               Federation* federation, CheckpointFolder& folder, Checkpointer& checkpointer,
+               TrainingState state, const std::string& parent_digest, NodeMeter meter)
     : config_(config),
       setup_(setup),
       loader_(loader),
       engine_(engine),
       federation_(federation),
       folder_(folder),
+      checkpointer_(checkpointer),
       state_(std::move(state)),
       context_(config),
       started_s_(monotonic_s()),
@@ -74,7 +75,6 @@ Leader::Leader(const Config& config, const RunSetup& setup, const Loader& loader
         member_options(config, setup.layout), std::move(member_state), static_cast<MemberHost&>(*this));
   }
   require_free_space(folder_.next_file(), training_state_bytes(setup.layout, member_ != nullptr, 0));
-  if (!parent_digest.empty()) last_good_ = "the one this job resumed from";
   start_metering(std::move(meter));
   lineage_.site = config.site.name;
   lineage_.parent_digest = parent_digest;
@@ -144,6 +144,7 @@ Decision Leader::decide() {
     }
     announce_progress();
     if (monotonic_s() - logged_s_ >= config_.site.telemetry_s) log_energy("sample");
+    if (checkpointer_.awaits_parts()) return {Decision::Action::collect_parts};
     if (auto decision = member_ ? next_federated() : next_alone()) {
       decision->pause_ratio = context_.pause_ratio();
       decision->power_cap_w = context_.power_cap_w().value_or(0);
@@ -222,8 +223,8 @@ bool Leader::validation_due(std::int64_t step) const {
 Decision Leader::validation(std::int64_t step) const { return {Decision::Action::validate, 0, 0, step}; }
 
 Decision Leader::checkpoint(const std::string& reason) {
-  save_reason_ = reason;
-  save_since_s_ = monotonic_s();
+  save_ = {reason, monotonic_s(), exit_code_.has_value()};
+  context_.enter(Phase::checkpoint);
   return {Decision::Action::checkpoint};
 }
 
@@ -289,18 +290,11 @@ void Leader::validated(const Decision& decision, double loss_nats) {
 }
 
 bool Leader::checkpoint_due() {
-  if (writer_.busy()) {
-    if (const auto result = writer_.poll()) finish_save(*result);
-  }
-  return config_.train.checkpoint_every_s > 0 && !writer_.busy() &&
+  return !checkpointer_.busy() && config_.train.checkpoint_every_s > 0 &&
          monotonic_s() - saved_s_ >= config_.train.checkpoint_every_s;
 }
 
-void Leader::copy_state(std::vector<HostTensor> optimizer) {
-  TrainingState& to = snapshot_;
-  to.parameters.resize(static_cast<std::size_t>(setup_.layout.total));
-  engine_.read_parameters(to.parameters);
-  to.optimizer = std::move(optimizer);
+void Leader::fill(TrainingState& to) {
   to.optimizer_updates = engine_.optimizer_updates();
   to.next_block = state_.next_block;
   if (member_) to.member = member_->state();
@@ -318,41 +312,9 @@ void Leader::copy_state(std::vector<HostTensor> optimizer) {
   to.record.lineage.push_back(row);
 }
 
-void Leader::save(std::vector<HostTensor> optimizer) {
-  if (writer_.busy()) finish_save(writer_.wait());
-  const Phase after = stopping_ ? Phase::drain : Phase::solo;
-  context_.enter(Phase::checkpoint);
-  copy_state(std::move(optimizer));
+void Leader::saved() {
   saved_s_ = monotonic_s();
-  save_ = {{}, save_reason_, saved_s_ - save_since_s_};
-  writer_.start([this] {
-    save_.file = folder_.next_file();
-    const std::string digest = write_training_state(save_.file, snapshot_, config_, setup_);
-    folder_.completed(save_.file, {config_.train.keep_last, config_.train.keep_every});
-    return digest;
-  });
-  const bool last = exit_code_.has_value();
-  if (last) {
-    const BackgroundWriter::Result result = writer_.wait();
-    if (!result.error.empty())
-      fail(ExitCode::io, "the checkpoint at step {} was not written, the work since {} is lost: {}",
-           global_step(), last_good_.empty() ? "the start" : last_good_, result.error);
-    finish_save(result);
-  }
-  enter(after);
-}
-
-void Leader::finish_save(const BackgroundWriter::Result& result) {
-  if (!result.error.empty()) {
-    log_warning(
-        "CHECKPOINT NOT WRITTEN ({}): {}; training goes on, the last good one is {}; the next try is in {}",
-        save_.reason, result.error, last_good_.empty() ? "none" : last_good_,
-        format_duration(config_.train.checkpoint_every_s));
-    return;
-  }
-  last_good_ = save_.file.string();
-  log_info("checkpoint {} ({}), digest {}, training waited {:.3f} s, written in {:.2f} s", last_good_,
-           save_.reason, result.digest.substr(0, 12), save_.copied_s, result.seconds);
+  enter(stopping_ ? Phase::drain : Phase::solo);
 }
 
 const char* Leader::activity() const {

@@ -13,7 +13,7 @@
 #include "core/layout.hpp"
 #include "data/loader.hpp"
 #include "io/checkpoint_folder.hpp"
-#include "train/background_writer.hpp"
+#include "train/checkpointer.hpp"
 #include "train/engine.hpp"
 #include "train/member.hpp"
 #include "train/setup.hpp"
@@ -28,7 +28,8 @@ struct Decision {
   enum class Action : std::int32_t {
     train,            // one optimizer step on `block`
     validate,         // loss on the held-out text
-    checkpoint,       // hand the optimizer's state to the leader, who writes a checkpoint
+    checkpoint,       // copy the state and start to write it
+    collect_parts,    // say whether one's part of the checkpoint is on disk
     load_parameters,  // take the leader's parameters
     finish,           // leave the loop with `exit_code`
   };
@@ -44,16 +45,17 @@ class Leader final : private MemberHost {
  public:
   // federation: null for a run without hub. The engine holds the parameters of `state` already.
   Leader(const Config& config, const RunSetup& setup, const Loader& loader, Engine& engine,
-         Federation* federation, CheckpointFolder& folder, TrainingState state,
+         Federation* federation, CheckpointFolder& folder, Checkpointer& checkpointer, TrainingState state,
          const std::string& parent_digest, NodeMeter meter);
 
   // Waits until there is something to do.
   Decision decide();
   void trained(const Decision& decision, const StepOutcome& outcome, double seconds);
   void validated(const Decision& decision, double loss_nats);
-  // Starts to write the checkpoint that a decision was about. The job's last one is on disk on return; Error(io) where
-  // it cannot be written.
-  void save(std::vector<HostTensor> optimizer);
+  // The checkpoint that a decision is about: what it is for, the state but for the engine's part, and that it is copied.
+  const SaveRequest& save_request() const { return save_; }
+  void fill(TrainingState& to);
+  void saved();
   // A pause between micro-batches begins or ends.
   void paused(bool pausing);
   // Energy of the site's other nodes since the last call.
@@ -74,8 +76,6 @@ class Leader final : private MemberHost {
   void leave(const std::string& reason);
   void pump();
   void announce_progress();
-  void copy_state(std::vector<HostTensor> optimizer);
-  void finish_save(const BackgroundWriter::Result& result);
   void enter(Phase phase);
   void log_energy(const std::string& event);
   void start_metering(NodeMeter meter);
@@ -100,6 +100,7 @@ class Leader final : private MemberHost {
   Engine& engine_;
   Federation* federation_;
   CheckpointFolder& folder_;
+  Checkpointer& checkpointer_;
   TrainingState state_;  // without parameters, optimizer and member: those are the engine's and member_'s
   SiteContext context_;
   std::unique_ptr<Member> member_;
@@ -112,8 +113,7 @@ class Leader final : private MemberHost {
   bool stopping_ = false;
   std::string stop_reason_;
   double stopping_since_s_ = 0;
-  std::string save_reason_;            // of the checkpoint that is being made
-  double save_since_s_ = 0;            // monotonic
+  SaveRequest save_;                   // the checkpoint that is being made
   std::optional<ExitCode> exit_code_;  // set: all that is left is the last checkpoint
   double tokens_per_s_ = 0;            // smoothed
   std::optional<double> last_loss_;
@@ -121,14 +121,6 @@ class Leader final : private MemberHost {
   Phase phase_of_work_ = Phase::solo;  // that a pause interrupts
   std::int64_t validated_step_ = -1;
   double started_s_, saved_s_, announced_s_ = 0;  // monotonic
-  TrainingState snapshot_;                        // what the writer reads; its memory is used again
-  struct {
-    std::filesystem::path file;
-    std::string reason;
-    double copied_s = 0;     // how long training waited for the copy
-  } save_;                   // the one in progress
-  std::string last_good_;    // checkpoint
-  BackgroundWriter writer_;  // last: its thread ends before what it reads
 };
 
 }  // namespace spillway

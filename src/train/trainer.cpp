@@ -143,13 +143,14 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
   site.broadcast(resumed);
   if (resumed) load_engine_state(*engine, site, setup.layout, state);
 
+  Checkpointer checkpointer(config, setup, *engine, site, folder ? &*folder : nullptr, resumed);
   std::unique_ptr<Leader> leader;
   if (site.leader()) {
     log_info("{} parameters, {} ranks, micro-batch {} x {}, device {}", setup.layout.total, site.size(),
              engine->micro_batch(), setup.spec.sequence, config.train.device);
     log_info("memory of a rank: {}", describe_memory(engine->memory_use()));
-    leader = std::make_unique<Leader>(config, setup, loader, *engine, federation, *folder, std::move(state),
-                                      parent_digest, std::move(meter));
+    leader = std::make_unique<Leader>(config, setup, loader, *engine, federation, *folder, checkpointer,
+                                      std::move(state), parent_digest, std::move(meter));
   }
   SitePower power(config, site, node, leader.get());
   std::vector<float> received;
@@ -174,11 +175,14 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
         if (leader) leader->validated(decision, loss_nats);
         break;
       }
-      case Decision::Action::checkpoint: {
-        std::vector<HostTensor> optimizer = engine->optimizer_state();
-        if (leader) leader->save(std::move(optimizer));
+      case Decision::Action::checkpoint:
+        checkpointer.save(leader ? leader->save_request() : SaveRequest(),
+                          [&](TrainingState& to) { leader->fill(to); });
+        if (leader) leader->saved();
         break;
-      }
+      case Decision::Action::collect_parts:
+        checkpointer.collect();
+        break;
       case Decision::Action::load_parameters:
         received.resize(static_cast<std::size_t>(setup.layout.total));
         if (leader) received.assign(leader->parameters().begin(), leader->parameters().end());

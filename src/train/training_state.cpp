@@ -31,12 +31,16 @@ void fill_column(std::vector<Row>& rows, Value Row::*member, const std::vector<V
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i].*member = values[i];
 }
 
-void write_flat(CheckpointWriter& writer, const std::string& group, const ParameterLayout& layout,
-                const std::vector<float>& flat) {
+void add_flat(std::vector<TensorView>& tensors, const std::string& group, const ParameterLayout& layout,
+              const std::vector<float>& flat) {
   for (const Parameter& parameter : layout.parameters)
-    writer.write(group + parameter.name, parameter.shape,
-                 std::span(flat).subspan(static_cast<std::size_t>(parameter.offset),
-                                         static_cast<std::size_t>(parameter.count)));
+    tensors.push_back({group + parameter.name, parameter.shape,
+                       std::span(flat).subspan(static_cast<std::size_t>(parameter.offset),
+                                               static_cast<std::size_t>(parameter.count))});
+}
+
+void write_tensors(CheckpointWriter& writer, std::span<const TensorView> tensors) {
+  for (const TensorView& tensor : tensors) writer.write(tensor.path, tensor.shape, tensor.values);
 }
 
 std::vector<float> read_flat(const CheckpointReader& reader, const std::string& group,
@@ -131,10 +135,8 @@ std::vector<LineageRow> read_lineage(const CheckpointReader& reader) {
   return lineage;
 }
 
-void write_member(CheckpointWriter& writer, const MemberState& member, const ParameterLayout& layout) {
-  write_flat(writer, "/outer/base/", layout, member.base);
-  write_flat(writer, "/outer/velocity/", layout, member.velocity);
-  if (!member.feedback.empty()) write_flat(writer, "/outer/feedback/", layout, member.feedback);
+// All but its tensors.
+void write_member(CheckpointWriter& writer, const MemberState& member) {
   std::vector<std::int64_t> ranges;
   for (const auto& [first, end] : member.consumed) ranges.insert(ranges.end(), {first, end});
   if (!ranges.empty())
@@ -190,31 +192,13 @@ std::int64_t needed_bytes(std::int64_t floats, std::int64_t history_rows) {
          history_rows * static_cast<std::int64_t>(sizeof(StepRow)) + (1 << 20);
 }
 
-}  // namespace
-
-std::int64_t training_state_bytes(const ParameterLayout& layout, bool federated, std::int64_t history_rows) {
-  std::int64_t floats = layout.total * (federated ? 3 : 1);
-  for (const TensorName& tensor : optimizer_tensors(layout)) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : tensor.shape) count *= extent;
-    floats += count;
-  }
-  return needed_bytes(floats, history_rows);
-}
-
-std::string write_training_state(const std::filesystem::path& file, const TrainingState& state,
-                                 const Config& config, const RunSetup& setup) {
-  const ParameterLayout& layout = setup.layout;
+// All but the tensors of training and of the member.
+void write_rest(CheckpointWriter& writer, const TrainingState& state, const Config& config,
+                const RunSetup& setup) {
   const TrainingRecord& record = state.record;
-  CheckpointWriter writer(
-      file, training_state_bytes(layout, state.member.has_value(),
-                                 static_cast<std::int64_t>(record.steps.size() + record.validations.size())));
   write_common(writer, "training", config, setup);
-  write_flat(writer, "/model/", layout, state.parameters);
-  for (const HostTensor& tensor : state.optimizer)
-    writer.write("/" + tensor.name, tensor.shape, std::span<const float>(tensor.values));
   writer.attributes("/optimizer", {{"updates", state.optimizer_updates}});
-  if (state.member) write_member(writer, *state.member, layout);
+  if (state.member) write_member(writer, *state.member);
   const std::int64_t step =
       state.member ? state.member->model.blocks + count_blocks(state.member->consumed) : state.next_block;
   writer.attributes("/progress", {{"step", step},
@@ -231,7 +215,67 @@ std::string write_training_state(const std::filesystem::path& file, const Traini
   Attributes energy = {{"source", state.energy_source}};
   for (const auto& [key, value] : state.energy.to_map()) energy[key] = value;
   writer.attributes("/energy", energy);
+}
+
+std::int64_t rows_of(const TrainingRecord& record) {
+  return static_cast<std::int64_t>(record.steps.size() + record.validations.size());
+}
+
+}  // namespace
+
+std::int64_t training_state_bytes(const ParameterLayout& layout, bool federated, std::int64_t history_rows) {
+  std::int64_t floats = layout.total * (federated ? 3 : 1);
+  for (const TensorName& tensor : optimizer_tensors(layout)) {
+    std::int64_t count = 1;
+    for (const std::int64_t extent : tensor.shape) count *= extent;
+    floats += count;
+  }
+  return needed_bytes(floats, history_rows);
+}
+
+Committed write_training_state(const std::filesystem::path& file, const TrainingState& state,
+                               const Config& config, const RunSetup& setup) {
+  std::vector<TensorView> tensors;
+  add_flat(tensors, "/model/", setup.layout, state.parameters);
+  for (const HostTensor& tensor : state.optimizer)
+    tensors.push_back({"/" + tensor.name, tensor.shape, tensor.values});
+  return write_training_state(file, state, tensors, config, setup);
+}
+
+Committed write_training_state(const std::filesystem::path& file, const TrainingState& state,
+                               std::span<const TensorView> tensors, const Config& config,
+                               const RunSetup& setup) {
+  CheckpointWriter writer(
+      file, training_state_bytes(setup.layout, state.member.has_value(), rows_of(state.record)));
+  write_tensors(writer, tensors);
+  if (state.member) write_tensors(writer, member_tensors(*state.member, setup.layout));
+  write_rest(writer, state, config, setup);
   return writer.commit();
+}
+
+Committed write_training_part(const std::filesystem::path& file, std::span<const TensorView> tensors) {
+  std::int64_t floats = 0;
+  for (const TensorView& tensor : tensors) floats += static_cast<std::int64_t>(tensor.values.size());
+  CheckpointWriter writer(file, needed_bytes(floats, 0), FileKind::part);
+  write_tensors(writer, tensors);
+  return writer.commit();
+}
+
+Committed write_training_master(const std::filesystem::path& file, const TrainingState& state,
+                                std::span<const CheckpointReader> parts, const Config& config,
+                                const RunSetup& setup) {
+  CheckpointWriter writer(file, needed_bytes(0, rows_of(state.record)), FileKind::master);
+  for (const CheckpointReader& part : parts) writer.link(part);
+  write_rest(writer, state, config, setup);
+  return writer.commit();
+}
+
+std::vector<TensorView> member_tensors(const MemberState& member, const ParameterLayout& layout) {
+  std::vector<TensorView> tensors;
+  add_flat(tensors, "/outer/base/", layout, member.base);
+  add_flat(tensors, "/outer/velocity/", layout, member.velocity);
+  if (!member.feedback.empty()) add_flat(tensors, "/outer/feedback/", layout, member.feedback);
+  return tensors;
 }
 
 TrainingState read_training_state(const CheckpointReader& reader, const RunSetup& setup) {
@@ -292,7 +336,8 @@ void write_committed_model(const std::filesystem::path& file, const MemberState&
                            const RunSetup& setup) {
   CheckpointWriter writer(file, needed_bytes(2 * setup.layout.total, 0));
   write_common(writer, "committed-model", config, setup);
-  write_member(writer, state, setup.layout);
+  write_tensors(writer, member_tensors(state, setup.layout));
+  write_member(writer, state);
   writer.attributes("/progress", {{"step", state.model.blocks}});
   writer.commit();
 }

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,9 +32,21 @@ struct TrainingState {
 // Bytes of such a file: its tensors, its histories of so many rows, and a MiB for HDF5's own tables.
 std::int64_t training_state_bytes(const ParameterLayout& layout, bool federated, std::int64_t history_rows);
 
-// Returns the file's digest. Throws Error(io), before anything is written where the disk has too little space.
-std::string write_training_state(const std::filesystem::path& file, const TrainingState& state,
-                                 const Config& config, const RunSetup& setup);
+// A whole checkpoint. Throws Error(io), before anything is written where the disk has too little space.
+Committed write_training_state(const std::filesystem::path& file, const TrainingState& state,
+                               const Config& config, const RunSetup& setup);
+// The same where parameters and optimizer are not in `state` but in `tensors`.
+Committed write_training_state(const std::filesystem::path& file, const TrainingState& state,
+                               std::span<const TensorView> tensors, const Config& config,
+                               const RunSetup& setup);
+// One part of a checkpoint in several files, and their master: all of `state` but its tensors, which are in the parts.
+// The master's rename makes the checkpoint; before it the parts are nothing.
+Committed write_training_part(const std::filesystem::path& file, std::span<const TensorView> tensors);
+Committed write_training_master(const std::filesystem::path& file, const TrainingState& state,
+                                std::span<const CheckpointReader> parts, const Config& config,
+                                const RunSetup& setup);
+// The large tensors of a member's state, "/outer/…".
+std::vector<TensorView> member_tensors(const MemberState& member, const ParameterLayout& layout);
 
 // Throws Error(bad_data) naming the dataset that is missing, damaged or of another size than the setup's.
 TrainingState read_training_state(const CheckpointReader& reader, const RunSetup& setup);

@@ -75,7 +75,7 @@ TEST_CASE("all ranks get the owners' parts") {
   CHECK(right);
 }
 
-TEST_CASE("the leader gathers the parts of a vector and hands them out") {
+TEST_CASE("a rank gathers the parts of a vector, the leader hands them out") {
   // The part of rank r has r elements: the leader's is empty.
   const int rank = ranks().rank(), size = ranks().size();
   const auto whole_size = static_cast<std::size_t>(size * (size - 1) / 2);
@@ -84,8 +84,15 @@ TEST_CASE("the leader gathers the parts of a vector and hands them out") {
   std::vector<float> whole(ranks().leader() ? whole_size : 0), expected;
   for (int r = 0; r < size && ranks().leader(); ++r)
     expected.insert(expected.end(), static_cast<std::size_t>(r), static_cast<float>(r));
-  ranks().gather_to_leader(part, first, whole);
+  ranks().gather(0, part, first, whole);
   CHECK(whole == expected);
+  const bool last = rank == size - 1;
+  std::vector<float> at_last(last ? whole_size : 0, -1.0f);
+  if (last) std::copy(part.begin(), part.end(), at_last.begin() + first);  // at its place already
+  ranks().gather(size - 1,
+                 last ? std::span<const float>(at_last).subspan(static_cast<std::size_t>(first)) : part,
+                 first, at_last);
+  for (std::size_t i = 0; i < at_last.size(); ++i) CHECK(at_last[i] >= 0);
   std::vector<float> back(part.size());
   ranks().scatter_from_leader(whole, first, back);
   CHECK(back == part);

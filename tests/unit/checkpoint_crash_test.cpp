@@ -9,7 +9,7 @@
 
 #include "core/error.hpp"
 #include "io/checkpoint_folder.hpp"
-#include "tests/unit/checkpoint_samples.hpp"
+#include "tests/unit/checkpoint_parts.hpp"
 
 using namespace spillway;
 using namespace spillway::testing;
@@ -17,8 +17,8 @@ using namespace spillway::testing;
 namespace {
 
 // Saves one checkpoint after the other, counting on from the newest valid one, and tells `acknowledge` each step that is
-// durable. Never returns.
-[[noreturn]] void save_forever(const std::filesystem::path& path, int acknowledge) {
+// durable. Every second one is in parts where `parts` says so. Never returns.
+[[noreturn]] void save_forever(const std::filesystem::path& path, bool parts, int acknowledge) {
   try {
     CheckpointFolder folder(path);
     const auto newest = folder.newest_valid();
@@ -26,7 +26,10 @@ namespace {
     for (;;) {
       ++step;
       const auto file = folder.next_file();
-      write_sample_state(file, static_cast<unsigned>(step), step);
+      if (parts && step % 2 == 0)
+        write_sample_parts(file, static_cast<unsigned>(step), 3, step);
+      else
+        write_sample_state(file, static_cast<unsigned>(step), step);
       folder.completed(file, {2, 0});
       if (write(acknowledge, &step, sizeof step) != sizeof step) _exit(1);
     }
@@ -49,7 +52,8 @@ TEST_CASE("a process killed at any moment of saving leaves a valid checkpoint, a
   const char* text = std::getenv("SPILLWAY_KILLS");
   const int kills = text != nullptr ? std::atoi(text) : 40;
   const unsigned seed = 9;
-  INFO("seed " << seed);
+  const bool parts = GENERATE(false, true);
+  INFO("seed " << seed << ", in parts " << parts);
   std::mt19937 random(seed);
   const TemporaryFolder temporary;
   std::int64_t durable = 0;  // the newest step that must be there
@@ -62,7 +66,7 @@ TEST_CASE("a process killed at any moment of saving leaves a valid checkpoint, a
     REQUIRE(child >= 0);
     if (child == 0) {
       close(pipe_ends[0]);
-      save_forever(temporary.path(), pipe_ends[1]);
+      save_forever(temporary.path(), parts, pipe_ends[1]);
     }
     close(pipe_ends[1]);
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 60000));

@@ -108,7 +108,7 @@ TEST_CASE("another version of the format is refused by name") {
   });
   CHECK(refusal(file) ==
         file.string() +
-            ": checkpoint format version 99; this program reads versions 1 to 2: use a newer spillway");
+            ": checkpoint format version 99; this program reads versions 1 to 3: use a newer spillway");
 }
 
 TEST_CASE("datasets that are missing, added, swapped or changed are found") {

@@ -76,7 +76,7 @@ inline TrainingState sample_state(const RunSetup& setup, unsigned seed, std::int
 inline std::string write_sample_state(const std::filesystem::path& file, unsigned seed = 1,
                                       std::int64_t steps = 12) {
   const RunSetup setup = sample_setup();
-  return write_training_state(file, sample_state(setup, seed, steps), sample_config(), setup);
+  return write_training_state(file, sample_state(setup, seed, steps), sample_config(), setup).digest;
 }
 
 inline std::string read_bytes(const std::filesystem::path& file) {

@@ -23,7 +23,7 @@ std::string write_sample(const std::filesystem::path& file, float first = 1.5f) 
   writer.write("/config", "[model]\ndepth = 2\n");
   writer.attributes("/progress",
                     {{"step", std::int64_t{12}}, {"rate", 0.25}, {"site", std::string("texas")}});
-  return writer.commit();
+  return writer.commit().digest;
 }
 
 std::string read_file(const std::filesystem::path& file) {

@@ -14,8 +14,9 @@ std::filesystem::path fixture(const char* name) {
 
 }  // namespace
 
-TEST_CASE("a training checkpoint of version 1 or 2 is read") {
-  const std::string name = GENERATE("checkpoint_v1_training.h5", "checkpoint_v2_training.h5");
+TEST_CASE("a training checkpoint of version 1, 2 or 3 is read") {
+  const std::string name =
+      GENERATE("checkpoint_v1_training.h5", "checkpoint_v2_training.h5", "checkpoint_v3_training.h5");
   const CheckpointReader reader(fixture(name.c_str()));
   CHECK(reader.digest() == "66819cfc2fb4867d88a3f50b090a6cd8");
   require_complete(reader);
@@ -74,7 +75,7 @@ TEST_CASE("a committed model of version 1 or 2 is read") {
 }
 
 TEST_CASE("what this program writes has the newest version of which there are fixtures") {
-  CHECK(kCheckpointVersion == 2);
+  CHECK(kCheckpointVersion == 3);
   CHECK(std::filesystem::exists(
       fixture(fmt::format("checkpoint_v{}_training.h5", kCheckpointVersion).c_str())));
 }

@@ -13,7 +13,7 @@ namespace {
 
 std::string write_checkpoint(const std::filesystem::path& file, bool scalars) {
   const RunSetup setup = sample_setup(scalars);
-  return write_training_state(file, sample_state(setup, 3), sample_config(), setup);
+  return write_training_state(file, sample_state(setup, 3), sample_config(), setup).digest;
 }
 
 std::string safetensors_bytes(const std::string& header, const std::string& data = "") {

@@ -1,0 +1,32 @@
+// Checkpoints in several files for tests, as a site's ranks write them.
+#pragma once
+
+#include "tests/unit/checkpoint_samples.hpp"
+
+namespace spillway::testing {
+
+// The tensors dealt out in turn; returns the digest.
+inline std::string write_sample_parts(const std::filesystem::path& master, unsigned seed, int parts,
+                                      std::int64_t steps = 12) {
+  const RunSetup setup = sample_setup();
+  const TrainingState state = sample_state(setup, seed, steps);
+  std::vector<TensorView> tensors;
+  for (const Parameter& parameter : setup.layout.parameters)
+    tensors.push_back({"/model/" + parameter.name, parameter.shape,
+                       std::span(state.parameters)
+                           .subspan(static_cast<std::size_t>(parameter.offset),
+                                    static_cast<std::size_t>(parameter.count))});
+  for (const HostTensor& tensor : state.optimizer)
+    tensors.push_back({"/" + tensor.name, tensor.shape, tensor.values});
+  std::vector<std::vector<TensorView>> shares(static_cast<std::size_t>(parts));
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    shares[i % static_cast<std::size_t>(parts)].push_back(tensors[i]);
+  std::vector<CheckpointReader> written;
+  for (int part = 1; part <= parts; ++part) {
+    write_training_part(part_file(master, part), shares[static_cast<std::size_t>(part - 1)]);
+    written.push_back(CheckpointReader::of_part(part_file(master, part)));
+  }
+  return write_training_master(master, state, written, sample_config(), setup).digest;
+}
+
+}  // namespace spillway::testing

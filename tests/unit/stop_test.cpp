@@ -1,0 +1,31 @@
+#include "core/stop.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "tests/catch.hpp"
+
+using namespace spillway;
+
+TEST_CASE("a request to stop is heard also where the parent had the signal blocked") {
+  const int number = GENERATE(SIGUSR1, SIGTERM, SIGINT);
+  INFO("signal " << number);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, number);
+    sigprocmask(SIG_BLOCK, &blocked, nullptr);
+    raise(number);
+    const bool silent = stop_signal() == 0;
+    install_stop_handlers();
+    _exit(silent && stop_signal() == number ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
