@@ -36,8 +36,13 @@ class Handle {
   Close close_ = nullptr;
 };
 
-// HDF5 prints its error stack to stderr by default; we report one line instead.
-inline void silence_error_stack() { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+// Before anything else of HDF5. It prints its error stack to stderr by default; we report one line instead. And at the
+// end of the process it closes again what could not be closed, and crashes (1.10.8) where that is a file whose disk was
+// full: handles close themselves, so it is told not to.
+inline void silence_error_stack() {
+  [[maybe_unused]] static const herr_t once = H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
 
 // The innermost message of HDF5's error stack, and the system's where a file operation failed.
 std::string last_error();
