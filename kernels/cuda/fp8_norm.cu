@@ -5,8 +5,7 @@
 #include <string>
 
 #include "kernels/cuda/fp8.cuh"
-#include "kernels/cuda/norm.hpp"
-#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/norm.cuh"
 #include "kernels/ops.hpp"
 
 namespace spillway {
@@ -78,27 +77,7 @@ __global__ void __launch_bounds__(kRowThreads)
     if (row >= rows) break;
     const std::int64_t base = static_cast<std::int64_t>(row) * (C / kVector);
     uint4 kept[kVectors];
-    float squares = 0;
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      const int column = column_of_lane(i);
-      if (column >= C / kVector) break;
-      kept[i] = x[base + column];
-      float values[kVector];
-      unpack(values, kept[i]);
-      if constexpr (kMix) {
-        float first[kVector];
-        unpack(first, x0[base + column]);
-#pragma unroll
-        for (int j = 0; j < kVector; ++j) values[j] = mix_r * values[j] + mix_0 * first[j];
-        kept[i] = pack(values);
-        x[base + column] = kept[i];
-        unpack(values, kept[i]);  // the norm is that of the rounded stream, as in norm.cu
-      }
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) squares += values[j] * values[j];
-    }
-    const float r = rsqrtf(lane_sum(squares) / static_cast<float>(C) + kNormEpsilon);
+    const float r = mix_row<kVectors, kMix>(kept, x, x0, mix_r, mix_0, base, C);
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       const int column = column_of_lane(i);
@@ -149,36 +128,19 @@ __global__ void __launch_bounds__(kRowThreads)
     }
     const float mean = lane_sum(dot) / static_cast<float>(C);
     const float r = rstd[row];
-    float dot_mixed = 0;
+    LambdaDots dots = {sum_first, 0};
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {
       const int column = column_of_lane(i);
       if (column >= C / kVector) break;
-      float g[kVector], gradient[kVector], normed[kVector];
-      unpack(g, dx[base + column]);
-      unpack(gradient, kept_dh[i]);
-      unpack(normed, kept_h[i]);
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) g[j] += r * (gradient[j] - normed[j] * mean);
-      if constexpr (kMix) {
-        float first[kVector], dfirst[kVector];
-        unpack(first, x0[base + column]);
-        unpack(dfirst, dx0[base + column]);
-#pragma unroll
-        for (int j = 0; j < kVector; ++j) {
-          sum_first += g[j] * first[j];
-          dot_mixed += g[j] * normed[j];
-          dfirst[j] += mix_0 * g[j];
-          g[j] *= mix_r;
-        }
-        dx0[base + column] = pack(dfirst);
-      }
-      dx[base + column] = pack(g);
+      float g[kVector];
+      norm_backward<kMix>(g, dx, dx0, x0, kept_dh[i], kept_h[i], mean, r, mix_r, mix_0, base + column, dots);
 #pragma unroll
       for (int j = 0; j < kVector; ++j) g[j] *= factor;
       store_fp8<Fp8Format::e5m2>(out.direct, tile, base + column, tile_row, column, g);
     }
-    sum_mixed += dot_mixed / r;
+    sum_first = dots.first;
+    sum_mixed += dots.mixed / r;
   }
   __syncthreads();
   tile.store_transposed(out.transposed, first_row, rows, C);

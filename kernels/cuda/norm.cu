@@ -1,7 +1,6 @@
 // RMS norm fused with the mix of the residual stream. One warp per row; the row stays in registers between the sum of
 // squares and the output, so that each tensor crosses memory once.
-#include "kernels/cuda/norm.hpp"
-#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/norm.cuh"
 #include "kernels/ops.hpp"
 
 namespace spillway {
@@ -18,28 +17,7 @@ __global__ void __launch_bounds__(kRowThreads)
   const std::int64_t base = static_cast<std::int64_t>(row) * (C / kVector);
   const float mix_r = kMix ? *lambda_r : 1.0f, mix_0 = kMix ? *lambda_0 : 0.0f;
   uint4 kept[kVectors];
-  float squares = 0;
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    const int column = column_of_lane(i);
-    if (column >= C / kVector) break;
-    kept[i] = x[base + column];
-    float values[kVector];
-    unpack(values, kept[i]);
-    if constexpr (kMix) {
-      float first[kVector];
-      unpack(first, x0[base + column]);
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) values[j] = mix_r * values[j] + mix_0 * first[j];
-      kept[i] = pack(values);
-      x[base + column] = kept[i];
-      unpack(values,
-             kept[i]);  // the norm is that of the rounded stream: backward recovers it from h and rstd
-    }
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) squares += values[j] * values[j];
-  }
-  const float r = rsqrtf(lane_sum(squares) / static_cast<float>(C) + kNormEpsilon);
+  const float r = mix_row<kVectors, kMix>(kept, x, x0, mix_r, mix_0, base, C);
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     const int column = column_of_lane(i);
@@ -76,36 +54,18 @@ __global__ void __launch_bounds__(kRowThreads)
   }
   const float mean = lane_sum(dot) / static_cast<float>(C);
   const float r = active ? rstd[row] : 1.0f;
-  float dot_first = 0, dot_mixed = 0;
+  LambdaDots dots = {0, 0};
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
     const int column = column_of_lane(i);
     if (!active || column >= C / kVector) break;
-    float g[kVector], gradient[kVector], normed[kVector];
-    unpack(g, dx[base + column]);
-    unpack(gradient, kept_dh[i]);
-    unpack(normed, kept_h[i]);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) g[j] += r * (gradient[j] - normed[j] * mean);
-    if constexpr (kMix) {
-      float first[kVector], dfirst[kVector];
-      unpack(first, x0[base + column]);
-      unpack(dfirst, dx0[base + column]);
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        dot_first += g[j] * first[j];
-        dot_mixed += g[j] * normed[j];
-        dfirst[j] += mix_0 * g[j];
-        g[j] *= mix_r;
-      }
-      dx0[base + column] = pack(dfirst);
-    }
-    dx[base + column] = pack(g);
+    float g[kVector];
+    norm_backward<kMix>(g, dx, dx0, x0, kept_dh[i], kept_h[i], mean, r, mix_r, mix_0, base + column, dots);
   }
   if constexpr (kMix) {
     __shared__ float sums[2][kWarp];
-    const float first = block_sum(lane_leader(lane_sum(dot_first)), sums[0]);
-    const float mixed = block_sum(lane_leader(lane_sum(dot_mixed) / r), sums[1]);
+    const float first = block_sum(lane_leader(lane_sum(dots.first)), sums[0]);
+    const float mixed = block_sum(lane_leader(lane_sum(dots.mixed) / r), sums[1]);
     if (threadIdx.x == 0) {
       partial[blockIdx.x] = first;
       partial[gridDim.x + blockIdx.x] = mixed;
