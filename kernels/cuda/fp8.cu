@@ -1,7 +1,6 @@
 // Casts to FP8 with what comes before them: relu² and its gradient. Each input crosses memory once (twice where the scale is
 // measured), both copies of the output once.
 #include <algorithm>
-#include <stdexcept>
 
 #include "kernels/cuda/fp8.cuh"
 
@@ -70,8 +69,7 @@ __global__ void __launch_bounds__(kTileThreads)
       load_values(v, a, b, (static_cast<std::int64_t>(row + i) * cols + col) / kVector, Function());
 #pragma unroll
       for (int j = 0; j < kVector; ++j) v[j] *= factor;
-      patch[i][0] = pack_fp8<kFormat>(v[0], v[1], v[2], v[3]);
-      patch[i][1] = pack_fp8<kFormat>(v[4], v[5], v[6], v[7]);
+      patch[i] = pack_fp8<kFormat>(v);
     }
   }
   store_tile(out, tile, patch, first_row, first_col, rows, cols);
@@ -81,8 +79,7 @@ __global__ void __launch_bounds__(kTileThreads)
 template <class Function>
 void cast(Cuda& device, const Fp8Matrix& out, const bf16* a, const bf16* b, int rows, int cols,
           Fp8Scaling scaling) {
-  SHAPE_CHECK(rows > 0 && cols > 0 && rows % 16 == 0 && cols % 16 == 0,
-              "sizes of FP8 matrices must be multiples of 16");
+  check_fp8_sizes(rows, cols);
   if (scaling == Fp8Scaling::measure) {
     device.set_zero(&out.scale->amax, sizeof(float));
     const std::int64_t count = static_cast<std::int64_t>(rows) * cols / kVector;

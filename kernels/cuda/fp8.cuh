@@ -39,6 +39,10 @@ __device__ __forceinline__ std::uint32_t pack_fp8(float a, float b, float c, flo
       __nv_cvt_float2_to_fp8x2(make_float2(visible(c), visible(d)), __NV_SATFINITE, kInterpretation);
   return low | high << 16;
 }
+template <Fp8Format kFormat>
+__device__ __forceinline__ uint2 pack_fp8(const float (&v)[kVector]) {
+  return make_uint2(pack_fp8<kFormat>(v[0], v[1], v[2], v[3]), pack_fp8<kFormat>(v[4], v[5], v[6], v[7]));
+}
 
 // Bytes of four words as the four words of their columns: out[j] has byte j of a, b, c, d.
 __device__ __forceinline__ void transpose_bytes(std::uint32_t (&out)[4], std::uint32_t a, std::uint32_t b,
@@ -61,8 +65,8 @@ struct TransposedTile {
   }
 };
 
-// One thread's patch in FP8: row i in words[i][0], words[i][1].
-using Fp8Patch = std::uint32_t[kPatch][2];
+// One thread's patch in FP8, a row of 8 in each pair of words.
+using Fp8Patch = uint2[kPatch];
 
 // Writes a tile whose corner is (first_row, first_col) of a (rows, cols) matrix. All threads of the block call it; patches
 // outside the matrix are left out.
@@ -73,14 +77,14 @@ __device__ __forceinline__ void store_tile(const Fp8Matrix& out, TransposedTile&
   if (row < rows && col < cols) {
 #pragma unroll
     for (int i = 0; i < kPatch; ++i)
-      *reinterpret_cast<uint2*>(out.direct + static_cast<std::int64_t>(row + i) * cols + col) =
-          make_uint2(patch[i][0], patch[i][1]);
+      *reinterpret_cast<uint2*>(out.direct + static_cast<std::int64_t>(row + i) * cols + col) = patch[i];
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
+    const auto word = [&](int i) { return half == 0 ? patch[i].x : patch[i].y; };
     std::uint32_t upper[4], lower[4];
-    transpose_bytes(upper, patch[0][half], patch[1][half], patch[2][half], patch[3][half]);
-    transpose_bytes(lower, patch[4][half], patch[5][half], patch[6][half], patch[7][half]);
+    transpose_bytes(upper, word(0), word(1), word(2), word(3));
+    transpose_bytes(lower, word(4), word(5), word(6), word(7));
 #pragma unroll
     for (int j = 0; j < 4; ++j) tile.pair(kPatch * tx + 4 * half + j, ty) = make_uint2(upper[j], lower[j]);
   }
@@ -97,6 +101,12 @@ __device__ __forceinline__ void store_tile(const Fp8Matrix& out, TransposedTile&
     *reinterpret_cast<uint4*>(out.transposed + static_cast<std::int64_t>(first_col + column) * rows +
                               first_row + 16 * piece) = make_uint4(low.x, low.y, high.x, high.y);
   }
+}
+
+// Throws std::runtime_error for a matrix that FP8 products cannot take.
+inline void check_fp8_sizes(int rows, int cols) {
+  SHAPE_CHECK(rows > 0 && cols > 0 && rows % 16 == 0 && cols % 16 == 0,
+              "sizes of FP8 matrices must be multiples of 16");
 }
 
 // For the one thread of a grid that leaves a matrix's scale behind for the products that read it.

@@ -1,9 +1,6 @@
 // RMS norm with the mix of the residual stream, whose output leaves in bf16 and, as it is and transposed, in FP8. As in norm.cu
 // one warp holds a row in registers; a block has 32 rows, which meet in shared memory before they are written transposed, 32
 // bytes, a whole sector of memory, in a stretch.
-#include <stdexcept>
-#include <string>
-
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/norm.cuh"
 #include "kernels/ops.hpp"
@@ -56,8 +53,7 @@ struct RowTile {
 template <Fp8Format kFormat>
 __device__ __forceinline__ void store_fp8(fp8* direct, RowTile& tile, std::int64_t vector, int tile_row,
                                           int column, const float (&v)[kVector]) {
-  const uint2 packed =
-      make_uint2(pack_fp8<kFormat>(v[0], v[1], v[2], v[3]), pack_fp8<kFormat>(v[4], v[5], v[6], v[7]));
+  const uint2 packed = pack_fp8<kFormat>(v);
   reinterpret_cast<uint2*>(direct)[vector] = packed;
   tile.put(tile_row, column, packed);
 }
@@ -162,15 +158,11 @@ void allow_shared(Kernel kernel, std::size_t bytes) {
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
 }
 
-void check_sizes(int rows, int C) {
-  SHAPE_CHECK(rows > 0 && rows % 16 == 0 && C % 16 == 0, "sizes of FP8 matrices must be multiples of 16");
-}
-
 }  // namespace
 
 void fp8_mix_norm_forward(Cuda& device, const Fp8Matrix& out, bf16* h, float* rstd, bf16* x, const bf16* x0,
                           const float* lambda_r, const float* lambda_0, int rows, int C) {
-  check_sizes(rows, C);
+  check_fp8_sizes(rows, C);
   SHAPE_CHECK(out.format == Fp8Format::e4m3, "the norm's output is written as e4m3");
   const std::size_t bytes = RowTile::bytes(C);
   with_row_vectors(C, [&](auto count) {
@@ -186,7 +178,7 @@ void fp8_mix_norm_forward(Cuda& device, const Fp8Matrix& out, bf16* h, float* rs
 void fp8_mix_norm_backward(Cuda& device, const Fp8Matrix& out, bf16* dx, bf16* dx0, float* dlambda_r,
                            float* dlambda_0, const bf16* dh, const bf16* h, const float* rstd, const bf16* x0,
                            const float* lambda_r, const float* lambda_0, float* workspace, int rows, int C) {
-  check_sizes(rows, C);
+  check_fp8_sizes(rows, C);
   SHAPE_CHECK(out.format == Fp8Format::e5m2, "the gradient of the residual stream is written as e5m2");
   const std::size_t bytes = RowTile::bytes(C);
   const int blocks = ceil_div(rows, kBlockRows);

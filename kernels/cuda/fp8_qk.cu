@@ -1,22 +1,12 @@
 // The gradient of the fused projection's output, cast to FP8 as it is made: backward of RoPE and QK norm on q and k, v as it
 // is. A tile of 128 columns holds whole heads; D/8 neighbouring lanes share one head of one row, lane l its channels 8l … 8l+7,
 // whose partners in the rotation, D/2 channels on, are D/16 lanes away.
-#include <stdexcept>
-#include <string>
-
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/head_dim.hpp"
 
 namespace spillway {
 
 namespace {
-
-__device__ __forceinline__ void load_floats(float (&values)[kVector], const float* pointer) {
-  const float4 low = *reinterpret_cast<const float4*>(pointer);
-  const float4 high = *reinterpret_cast<const float4*>(pointer + 4);
-  values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
-  values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
-}
 
 struct RopeTablesOnDevice {
   const float* cosine;  // (T, D/2)
@@ -72,8 +62,7 @@ __global__ void __launch_bounds__(kTileThreads)
     through_norm_and_rope<D>(v, y, r, cos, sin, lower);
 #pragma unroll
     for (int k = 0; k < kVector; ++k) v[k] = (rotated ? v[k] : d[k]) * factor;
-    patch[i][0] = pack_fp8<kFormat>(v[0], v[1], v[2], v[3]);
-    patch[i][1] = pack_fp8<kFormat>(v[4], v[5], v[6], v[7]);
+    patch[i] = pack_fp8<kFormat>(v);
   }
   store_tile(out, tile, patch, first_row, first_col, rows, cols);
   if (first_of_grid()) out.scale->inverse = 1.0f / factor;
@@ -85,7 +74,7 @@ void fp8_rope_qk_norm_backward(Cuda& device, const Fp8Matrix& out, const bf16* d
                                const float* rstd, const float* cosine, const float* sine, int B, int T, int H,
                                int D) {
   const int rows = B * T;
-  SHAPE_CHECK(rows > 0 && rows % 16 == 0, "sizes of FP8 matrices must be multiples of 16");
+  check_fp8_sizes(rows, 3 * H * D);
   const dim3 tiles(ceil_div(3 * H * D, kTile), ceil_div(rows, kTile));
   with_head_dim(D, [&](auto dim) {
     const auto kernel = out.format == Fp8Format::e4m3

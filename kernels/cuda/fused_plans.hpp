@@ -28,7 +28,7 @@ class FusedPlans {
     const auto known = plans_.find(key);
     return known == plans_.end() ? nullptr : &known->second;
   }
-  void add(const FusedKey& key, const FusedPlan& plan) { plans_[key] = plan; }
+  const FusedPlan* add(const FusedKey& key, const FusedPlan& plan) { return &(plans_[key] = plan); }
   // One line per plan.
   std::string describe() const;
 

@@ -176,18 +176,22 @@ std::string GemmPlans::describe() const {
   return text;
 }
 
-void gemm(Cuda& device, const Gemm& shape, float alpha, const bf16* A, const bf16* B, float beta,
-          const void* C, void* D) {
-  const GemmPlans::Operands operands = {alpha, beta, A, B, C, D, nullptr, nullptr};
+namespace {
+
+void multiply(Cuda& device, const Gemm& shape, const GemmPlans::Operands& operands) {
   const GemmPlan& plan = device.state().gemm_plans->find(device, shape, operands);
   CUBLAS_CHECK(launch(device, plan, plan.algorithm, operands));
 }
 
+}  // namespace
+
+void gemm(Cuda& device, const Gemm& shape, float alpha, const bf16* A, const bf16* B, float beta,
+          const void* C, void* D) {
+  multiply(device, shape, {alpha, beta, A, B, C, D, nullptr, nullptr});
+}
+
 void gemm(Cuda& device, const Gemm& shape, Fp8Operand A, Fp8Operand B, float beta, const void* C, void* D) {
-  const GemmPlans::Operands operands = {1.0f, beta, A.values,        B.values,
-                                        C,    D,    A.inverse_scale, B.inverse_scale};
-  const GemmPlan& plan = device.state().gemm_plans->find(device, shape, operands);
-  CUBLAS_CHECK(launch(device, plan, plan.algorithm, operands));
+  multiply(device, shape, {1.0f, beta, A.values, B.values, C, D, A.inverse_scale, B.inverse_scale});
 }
 
 }  // namespace spillway

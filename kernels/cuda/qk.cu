@@ -10,14 +10,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// 8 neighbouring floats.
-__device__ __forceinline__ void load_floats(float (&values)[kVector], const float* pointer) {
-  const float4 low = *reinterpret_cast<const float4*>(pointer);
-  const float4 high = *reinterpret_cast<const float4*>(pointer + 4);
-  values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
-  values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
-}
-
 // Which part of which head a thread has.
 struct HeadPart {
   bool active;
