@@ -9,6 +9,7 @@
 #include "core/time.hpp"
 #include "report/run_page.hpp"
 #include "report/units.hpp"
+#include "train/gate_description.hpp"
 #include "train/run_report.hpp"
 
 namespace spillway::cli {
@@ -62,33 +63,20 @@ json points_of(const Signal& signal, double from, double to) {
   return points;
 }
 
-json describe_beside(const Signal* signal, const SignalConfig& config, double from, double to) {
-  if (signal == nullptr) return nullptr;
-  return {{"source", config.file},
-          {"live", false},
-          {"digest", "–"},
-          {"region", signal->region},
-          {"unit", signal->unit},
-          {"step_s", signal->step_s},
-          {"points", points_of(*signal, from, to)}};
-}
-
 json describe_signal(const ScenarioSite& site, double from, double to) {
   const SiteSignals& signals = site.signals;
-  json windows = json::array();
-  for (const Window& window : site.model.open) windows.push_back({window.open_unix_s, window.close_unix_s});
   const auto pointer = [](const std::optional<Signal>& signal) { return signal ? &*signal : nullptr; };
-  json description = describe_beside(&signals.gate, site.config.signal, from, to);
-  description["file"] = site.config.signal.file;
-  description["windows"] = windows;
-  description["above"] = signals.thresholds.above;
-  description["open_below"] = signals.thresholds.open_below;
-  description["close_above"] = signals.thresholds.close_above;
-  description["average"] = describe_beside(pointer(signals.average), site.config.average, from, to);
-  description["average_below"] = signals.average_below ? json(*signals.average_below) : json(nullptr);
-  description["emissions"] = describe_beside(site.emissions.get(), site.config.emissions, from, to);
-  description["excess"] = describe_beside(pointer(signals.excess), site.config.excess, from, to);
-  return description;
+  return describe_gate(
+      site.config, {&signals.gate, pointer(signals.average), site.emissions.get(), pointer(signals.excess)},
+      signals.thresholds, site.model.open, [&](const Signal& signal, const SignalConfig& config) {
+        return json({{"source", config.file},
+                     {"live", false},
+                     {"digest", "–"},
+                     {"region", signal.region},
+                     {"unit", signal.unit},
+                     {"step_s", signal.step_s},
+                     {"points", points_of(signal, from, to)}});
+      });
 }
 
 json describe_baselines(const RunOutcome& outcome, const std::vector<NamedOutcome>& baselines) {

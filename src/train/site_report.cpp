@@ -11,6 +11,7 @@
 #include "energy/live_gate.hpp"
 #include "energy/site_windows.hpp"
 #include "io/checkpoint_folder.hpp"
+#include "train/gate_description.hpp"
 #include "train/seen_signals.hpp"
 #include "train/training_state.hpp"
 
@@ -104,34 +105,25 @@ json digest_of(const std::string& file) {
   return xxh3_hex({bytes_of(bytes)});
 }
 
-// A signal beside the gate's; null where there is none.
-json describe_beside(const std::optional<Signal>& signal, const SignalConfig& config, const Window& span) {
-  if (!signal) return nullptr;
-  return {{"source", config.provider.empty() ? config.file : config.provider},
-          {"live", !config.provider.empty()},
-          {"digest", config.provider.empty() ? digest_of(config.file) : json(nullptr)},
-          {"region", signal->region.empty() ? config.region : signal->region},
-          {"unit", signal->unit},
-          {"step_s", signal->step_s},
-          {"points", points_of(*signal, span)}};
+json describe_source(const Signal& signal, const SignalConfig& config, const Window& span) {
+  return {{"source", config.is_live() ? config.provider : config.file},
+          {"live", config.is_live()},
+          {"digest", config.is_live() ? json(nullptr) : digest_of(config.file)},
+          {"region", signal.region.empty() ? config.region : signal.region},
+          {"unit", signal.unit},
+          {"step_s", signal.step_s},
+          {"points", points_of(signal, span)}};
 }
 
 json describe_signal(const SiteFiles& site, const Window& span) {
   if (!site.signal || !site.thresholds) return nullptr;
-  const Config& config = *site.config;
-  json description = describe_beside(site.signal, config.signal, span);
-  json windows = json::array();
-  for (const Window& window : site.windows) windows.push_back({window.open_unix_s, window.close_unix_s});
-  description["file"] = config.signal.file;
-  description["windows"] = windows;
-  description["above"] = site.thresholds->above;
-  description["open_below"] = site.thresholds->open_below;
-  description["close_above"] = site.thresholds->close_above;
-  description["average"] = describe_beside(site.average, config.average, span);
-  description["average_below"] = config.gate.average_below ? json(*config.gate.average_below) : json(nullptr);
-  description["emissions"] = describe_beside(site.emissions, config.emissions, span);
-  description["excess"] = describe_beside(site.excess, config.excess, span);
-  return description;
+  const auto pointer = [](const std::optional<Signal>& signal) { return signal ? &*signal : nullptr; };
+  return describe_gate(
+      *site.config,
+      {pointer(site.signal), pointer(site.average), pointer(site.emissions), pointer(site.excess)},
+      *site.thresholds, site.windows, [&](const Signal& signal, const SignalConfig& config) {
+        return describe_source(signal, config, span);
+      });
 }
 
 json describe_jobs(const SiteFiles& site, const ReportOptions& options) {
@@ -250,7 +242,7 @@ json describe_declared(const SiteFiles& site, const Window& span, const json& jo
 
 // The cap that was in force and the mean power under it, from the first step of each job to its end; null without a cap.
 json describe_cap(const SiteFiles& site) {
-  if (!site.config || (!site.config->site.power_cap_excess && !site.config->site.power_cap_w)) return nullptr;
+  if (!site.config || !site.config->site.power_capped()) return nullptr;
   std::optional<double> low, high;
   double capped_s = 0, joules = 0;
   for (std::size_t i = 1; i < site.log.size(); ++i) {
