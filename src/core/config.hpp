@@ -69,6 +69,7 @@ struct SiteConfig {
   // At the site's meter: at most so much while it trains; the excess power of [excess], or none.
   std::optional<double> power_cap_w;
   bool power_cap_excess = false;
+  bool power_capped() const { return power_cap_excess || power_cap_w.has_value(); }
   double min_power_w = 0;  // capped by the excess: less is not worth a window; 0: half of the training power
   bool idle_outside = false;      // nodes stay on, at idle power, while no job runs
   double embodied_g_per_h = 0;    // declared: hardware's CO2 per hour of a job
@@ -104,6 +105,9 @@ struct SignalConfig {
   std::string ca_file;                                // certificates to trust instead of the system's
   double poll_s = 300;                                // time between two questions
   double hold_s = 900;  // a value still counts this long after its interval; then the site is closed
+
+  bool is_live() const { return !provider.empty(); }
+  bool is_set() const { return is_live() || !file.empty(); }
 
   static SignalConfig of(const char* section) {
     SignalConfig config;
@@ -185,8 +189,8 @@ struct Config {
   OptimConfig optim;
   SiteConfig site;
   SignalConfig signal;
-  SignalConfig emissions = SignalConfig::of(
-      "emissions");  // where the gate's signal is not in g/kWh, or not the one to account with
+  // Where the gate's signal is not in g/kWh, or not the one to account with.
+  SignalConfig emissions = SignalConfig::of("emissions");
   SignalConfig average = SignalConfig::of("average");    // average intensity beside the marginal one
   SignalConfig excess = SignalConfig::of("excess");      // power that the site may use at most
   SignalConfig forecast = SignalConfig::of("forecast");  // of the gate's signal, for plans

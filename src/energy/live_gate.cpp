@@ -7,7 +7,7 @@ namespace spillway {
 namespace {
 
 std::unique_ptr<Feed> feed_if_set(const SignalConfig& config, const char* unit) {
-  return Feed::is_set(config) ? std::make_unique<Feed>(config, unit) : nullptr;
+  return config.is_set() ? std::make_unique<Feed>(config, unit) : nullptr;
 }
 
 std::optional<double> value_of(const std::unique_ptr<Feed>& feed, double at_unix_s) {
@@ -24,15 +24,15 @@ GateThresholds live_thresholds(const Config& config) {
 }
 
 bool has_live_signal(const Config& config) {
-  return Feed::is_live(config.signal) || Feed::is_live(config.emissions) || Feed::is_live(config.average) ||
-         Feed::is_live(config.excess);
+  return config.signal.is_live() || config.emissions.is_live() || config.average.is_live() ||
+         config.excess.is_live();
 }
 
 LiveGate::LiveGate(const Config& config) {
   if (config.clock.mode != "real")
     fail(ExitCode::usage, "signal.provider: a live signal needs clock.mode = real, not {}",
          config.clock.mode);
-  if (!Feed::is_set(config.signal))
+  if (!config.signal.is_set())
     fail(ExitCode::usage, "site {}: live signals beside it need signal.file or signal.provider",
          config.site.name);
   limits_ = site_limits(config);

@@ -92,7 +92,7 @@ Signal LiveSignal::snapshot() const {
 }
 
 Feed::Feed(const SignalConfig& config, const std::string& unit) {
-  if (is_live(config)) {
+  if (config.is_live()) {
     live_ = std::make_unique<LiveSignal>(config, HttpOptions{}, unit);
     return;
   }

@@ -56,9 +56,6 @@ class Feed {
   std::optional<double> value_at(double now_unix_s) const;
   Signal snapshot() const { return live_ ? live_->snapshot() : known_; }
 
-  static bool is_live(const SignalConfig& config) { return !config.provider.empty(); }
-  static bool is_set(const SignalConfig& config) { return is_live(config) || !config.file.empty(); }
-
  private:
   std::unique_ptr<LiveSignal> live_;
   Signal known_;

@@ -18,6 +18,10 @@ namespace {
 
 constexpr double kDayS = 86400, kHourS = 3600;
 
+[[noreturn]] void fail_none(const SignalConfig& config, const char* what) {
+  fail(ExitCode::usage, "{}.provider = {} has no {}", config.section, config.provider, what);
+}
+
 class WattTime : public Provider {
  public:
   WattTime(const SignalConfig& config, const HttpOptions& options)
@@ -78,13 +82,8 @@ class WattTimeIndex final : public WattTime {
  public:
   using WattTime::WattTime;
   Signal live(double) override { return get("/v3/signal-index", ""); }
-  Signal history(double, double) override { fail_none("history"); }
-  Signal forecast() override { fail_none("forecast"); }
-
- private:
-  [[noreturn]] void fail_none(const char* what) const {
-    fail(ExitCode::usage, "{}.provider = watttime-index has no {}", config().section, what);
-  }
+  Signal history(double, double) override { fail_none(config(), "history"); }
+  Signal forecast() override { fail_none(config(), "forecast"); }
 };
 
 class ElectricityMaps final : public Provider {
@@ -182,15 +181,12 @@ class PointedJson final : public Provider {
     signal.values = {number(at(document, value_at_)) * unit_->scale};
     return signal;
   }
-  Signal history(double, double) override { fail_none("history"); }
-  Signal forecast() override { fail_none("forecast"); }
+  Signal history(double, double) override { fail_none(config_, "history"); }
+  Signal forecast() override { fail_none(config_, "forecast"); }
 
  private:
   using Pointer = nlohmann::json::json_pointer;
 
-  [[noreturn]] void fail_none(const char* what) const {
-    fail(ExitCode::usage, "{}.provider = http has no {}", config_.section, what);
-  }
   Pointer pointer(const char* key, const std::string& text) const {
     try {
       return Pointer(text);

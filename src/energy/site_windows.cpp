@@ -28,8 +28,7 @@ void limit_by_excess(const Config& config, SiteLimits* limits) {
   if (limits->capped_from_w > train_w || limits->capped_from_w <= site.idle_power_w * site.pue)
     fail(ExitCode::usage,
          "site {}: site.min-power = {} W: must be more than idle power ({} W) and at most the training power "
-         "({} W), "
-         "PUE included",
+         "({} W), PUE included",
          site.name, limits->capped_from_w, site.idle_power_w * site.pue, train_w);
 }
 
@@ -40,8 +39,6 @@ void check_cap(const SiteConfig& site, bool has_excess) {
     fail(ExitCode::usage, "site {}: site.power-cap = {} W is not more than its idle power, {} W with the PUE",
          site.name, *site.power_cap_w, site.idle_power_w * site.pue);
 }
-
-bool is_set(const SignalConfig& signal) { return !signal.file.empty() || !signal.provider.empty(); }
 
 // The part of the nodes that the excess carries from the first to the last instant.
 double part_within(const SiteSignals& signals, const Window& window) {
@@ -61,11 +58,11 @@ double part_within(const SiteSignals& signals, const Window& window) {
 SiteLimits site_limits(const Config& config) {
   SiteLimits limits;
   limits.average_below = config.gate.average_below;
-  if (limits.average_below && !is_set(config.average))
+  if (limits.average_below && !config.average.is_set())
     fail(ExitCode::usage, "site {}: gate.average-below needs average.file or average.provider",
          config.site.name);
-  check_cap(config.site, is_set(config.excess));
-  if (is_set(config.excess)) limit_by_excess(config, &limits);
+  check_cap(config.site, config.excess.is_set());
+  if (config.excess.is_set()) limit_by_excess(config, &limits);
   return limits;
 }
 

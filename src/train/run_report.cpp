@@ -157,7 +157,7 @@ json list_assumptions(const std::vector<SiteFiles>& sites, const JournalPart& jo
               ? fmt::format("{} of a node's power is taken to be unseen by the counters", *config.host_share)
               : std::string("what the counters do not see (fans, disks, power supplies) is not counted"),
           config.pue));
-    if (config.power_cap_excess || config.power_cap_w)
+    if (config.power_capped())
       list.push_back(fmt::format(
           "{}: its power is capped at {}; pauses for that are in the line \"idle\" of its energy.", site.name,
           config.power_cap_excess ? std::string("the excess power")

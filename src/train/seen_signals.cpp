@@ -1,6 +1,6 @@
 #include "train/seen_signals.hpp"
 
-#include <algorithm>
+#include "energy/units.hpp"
 
 namespace spillway {
 namespace {
@@ -35,8 +35,8 @@ SeenSignals seen_signals(const std::vector<TelemetryLine>& log) {
     const double from = line.unix_s, to = next.unix_s;
     const bool last = i + 2 == log.size() || log[i + 2].event == "start";
     extend(&seen.gate, line.live->gate_unit.c_str(), from, to, line.live->gate, last);
-    extend(&seen.emissions, "g/kWh", from, to, line.live->emissions, last);
-    extend(&seen.average, "g/kWh", from, to, line.live->average, last);
+    extend(&seen.emissions, kIntensityUnit, from, to, line.live->emissions, last);
+    extend(&seen.average, kIntensityUnit, from, to, line.live->average, last);
     extend(&seen.excess, "MW", from, to, line.live->excess, last);
     if (!line.live->open) continue;
     if (!seen.windows.empty() && seen.windows.back().close_unix_s == from)

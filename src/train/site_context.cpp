@@ -64,7 +64,7 @@ bool SiteContext::window_open() const {
 
 bool SiteContext::may_train() const {
   if (config_.gate.enforce && !window_open()) return false;
-  if (!capped()) return true;
+  if (!config_.site.power_capped()) return true;
   const auto cap_w = power_cap_w();
   return cap_w && *cap_w > config_.site.idle_power_w * config_.site.pue;
 }
@@ -79,7 +79,7 @@ std::optional<double> SiteContext::power_cap_w() const {
 }
 
 double SiteContext::pause_ratio() const {
-  const auto cap_w = capped() ? power_cap_w() : std::nullopt;
+  const auto cap_w = config_.site.power_capped() ? power_cap_w() : std::nullopt;
   return cap_w ? balance_.pause_ratio(*cap_w) : 0;
 }
 

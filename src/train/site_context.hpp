@@ -55,7 +55,6 @@ class SiteContext {
   bool may_train() const;
   // The most that the site may use now, W at its meter; nothing where site.power-cap is not set, or its signal unknown.
   std::optional<double> power_cap_w() const;
-  bool capped() const { return config_.site.power_cap_excess || config_.site.power_cap_w.has_value(); }
   // Seconds of pause per second of training that keep the cap, by the powers metered so far; 0 without a cap.
   double pause_ratio() const;
   // Simulated; nothing without a signal, while closed, or where the signal is live: its future is not known.

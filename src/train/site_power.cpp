@@ -14,9 +14,8 @@ double each_gpu_w(const SiteConfig& site, double cap_w, int gpus) {
 
 SitePower::SitePower(const Config& config, SiteComm& site, const MeteredNode& node, Leader* leader)
     : site_config_(config.site),
-      capped_(config.site.power_cap_excess || config.site.power_cap_w.has_value()),
       pacer_(leader == nullptr ? Pacer::Watch() : [leader](bool pausing) { leader->paused(pausing); }) {
-  if (!capped_) return;
+  if (!site_config_.power_capped()) return;
   std::string reason = "the site's power is modelled";
   const bool wanted = node.on_gpus && config.site.meter != "model" && config.clock.mode == "real";
   if (!node.on_gpus) reason = "it computes on CPUs";
@@ -44,7 +43,7 @@ void SitePower::limit_gpus(double cap_w) {
 }
 
 StepOutcome SitePower::train(Engine& engine, const Decision& decision) {
-  if (!capped_) return engine.train(decision.block, decision.global_step);
+  if (!site_config_.power_capped()) return engine.train(decision.block, decision.global_step);
   limit_gpus(decision.power_cap_w);
   pacer_.set_ratio(decision.pause_ratio);
   pacer_.begin_work();

@@ -27,7 +27,6 @@ class SitePower {
   void limit_gpus(double cap_w);
 
   const SiteConfig& site_config_;
-  bool capped_;
   Pacer pacer_;
   std::unique_ptr<GpuPowerLimits> limits_;  // on a node's first rank, where all nodes may set them
   int gpus_ = 0;                            // of the site
