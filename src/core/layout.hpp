@@ -3,11 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace spillway {
+
+inline std::int64_t element_count(std::span<const std::int64_t> shape) {
+  std::int64_t count = 1;
+  for (const std::int64_t extent : shape) count *= extent;
+  return count;
+}
 
 // Which optimizer and learning rate a parameter has (OptimConfig).
 enum class ParameterGroup { wte, lm_head, muon, lambda_r, lambda_0 };

@@ -20,15 +20,13 @@ namespace {
 
 constexpr const char* kPattern = "checkpoint_%8lld.h5";
 
-std::int64_t number_of(const std::filesystem::path& file) { return CheckpointFolder::number_of(file); }
-
 // The checkpoint that a file is a part of; nothing for other files.
 std::optional<std::filesystem::path> master_of(const std::filesystem::path& file) {
   const std::string name = file.filename().string();
   const auto dot = name.find(".part");
   if (dot == std::string::npos || file.extension() != ".h5") return std::nullopt;
   const auto master = file.parent_path() / (name.substr(0, dot) + ".h5");
-  return number_of(master) >= 0 ? std::optional(master) : std::nullopt;
+  return CheckpointFolder::number_of(master) >= 0 ? std::optional(master) : std::nullopt;
 }
 
 }  // namespace
@@ -47,9 +45,10 @@ std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path&
   std::vector<std::filesystem::path> files;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-    if (number_of(entry.path()) >= 0) files.push_back(entry.path());
-  std::sort(files.begin(), files.end(),
-            [](const auto& a, const auto& b) { return number_of(a) > number_of(b); });
+    if (CheckpointFolder::number_of(entry.path()) >= 0) files.push_back(entry.path());
+  std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) {
+    return CheckpointFolder::number_of(a) > CheckpointFolder::number_of(b);
+  });
   return files;
 }
 

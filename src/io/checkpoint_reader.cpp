@@ -17,7 +17,7 @@ using hdf5::Handle;
 
 struct CheckpointReader::State {
   std::filesystem::path file;
-  const char* format = kCheckpointFormat;
+  const char* format;
   Handle handle;
   std::string digest;
   std::map<std::string, DatasetInfo> datasets;          // by path
@@ -28,7 +28,7 @@ struct CheckpointReader::State {
   std::string name() const { return file.string(); }
   [[noreturn]] void bad(const std::string& what) const { fail(ExitCode::bad_data, "{}: {}", name(), what); }
 
-  void load();
+  static std::unique_ptr<State> loaded(std::filesystem::path file, const char* format);
   void open();
   void check_format() const;
   void index();
@@ -175,22 +175,26 @@ CheckpointReader::State& CheckpointReader::State::open_part(const std::string& p
   if (format == kPartFormat) bad("a part that has parts itself: damaged");
   std::unique_ptr<State>& part = parts[part_name];
   if (part) return *part;
-  part = std::make_unique<State>();
-  part->format = kPartFormat;
   std::error_code error;
   // Parts are beside the file itself, not beside a symbolic link to it.
-  part->file = std::filesystem::canonical(file, error).parent_path() / part_name;
-  if (!std::filesystem::is_regular_file(part->file, error))
+  const auto beside = std::filesystem::canonical(file, error).parent_path() / part_name;
+  if (!std::filesystem::is_regular_file(beside, error))
     bad("its part " + part_name + " is missing beside it: copy or move a checkpoint with all its parts");
-  part->load();
+  part = loaded(beside, kPartFormat);
   return *part;
 }
 
-void CheckpointReader::State::load() {
-  open();
-  check_format();
-  index();
-  check_digests();
+std::unique_ptr<CheckpointReader::State> CheckpointReader::State::loaded(std::filesystem::path file,
+                                                                         const char* format) {
+  hdf5::silence_error_stack();
+  auto state = std::make_unique<State>();
+  state->file = std::move(file);
+  state->format = format;
+  state->open();
+  state->check_format();
+  state->index();
+  state->check_digests();
+  return state;
 }
 
 void CheckpointReader::State::check_digests() {
@@ -204,21 +208,13 @@ void CheckpointReader::State::check_digests() {
     bad("its attributes do not match their digest: some are missing, added or changed");
 }
 
-CheckpointReader::CheckpointReader(std::filesystem::path file) : state_(std::make_unique<State>()) {
-  hdf5::silence_error_stack();
-  state_->file = std::move(file);
-  state_->load();
-}
+CheckpointReader::CheckpointReader(std::filesystem::path file)
+    : state_(State::loaded(std::move(file), kCheckpointFormat)) {}
 
 CheckpointReader::CheckpointReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 CheckpointReader CheckpointReader::of_part(const std::filesystem::path& file) {
-  hdf5::silence_error_stack();
-  auto state = std::make_unique<State>();
-  state->file = file;
-  state->format = kPartFormat;
-  state->load();
-  return CheckpointReader(std::move(state));
+  return CheckpointReader(State::loaded(file, kPartFormat));
 }
 
 CheckpointReader::CheckpointReader(CheckpointReader&&) noexcept = default;

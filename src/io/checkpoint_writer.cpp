@@ -7,6 +7,7 @@
 
 #include "core/clock.hpp"
 #include "core/hash.hpp"
+#include "core/layout.hpp"
 #include "io/checkpoint.hpp"
 #include "io/checkpoint_folder.hpp"
 #include "io/digest.hpp"
@@ -140,9 +141,7 @@ struct CheckpointWriter::State {
   template <class Value>
   void write(const std::string& path, const std::vector<std::int64_t>& shape, std::span<const Value> values,
              hid_t stored, hid_t native) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : shape) count *= extent;
-    SPILLWAY_CHECK(path.starts_with('/') && count == static_cast<std::int64_t>(values.size()));
+    SPILLWAY_CHECK(path.starts_with('/') && element_count(shape) == std::ssize(values));
     remember(path, write_dataset(file.string(), handle.get(), path, shape, stored, native, values.data(),
                                  std::as_bytes(values)));
   }

@@ -9,8 +9,7 @@ namespace {
 
 void append(ParameterLayout& layout, std::string name, std::vector<std::int64_t> shape,
             ParameterGroup group) {
-  std::int64_t count = 1;
-  for (const std::int64_t extent : shape) count *= extent;
+  const std::int64_t count = element_count(shape);
   layout.parameters.push_back({std::move(name), std::move(shape), layout.total, count, group});
   layout.total += count;
 }

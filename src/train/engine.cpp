@@ -37,12 +37,6 @@ int sequences_per_rank(const TrainConfig& config, int sequence, int ranks) {
   return mine;
 }
 
-std::size_t element_count(const std::vector<std::int64_t>& shape) {
-  std::int64_t count = 1;
-  for (const std::int64_t extent : shape) count *= extent;
-  return static_cast<std::size_t>(count);
-}
-
 const HostTensor& find_tensor(const std::vector<HostTensor>& tensors, const NamedTensor& wanted) {
   const auto found =
       std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.name == wanted.name; });
@@ -152,8 +146,7 @@ class DeviceEngine final : public Engine {
       const int writer = shares.rank_of(path);
       const bool here = writer == site_.rank();
       const auto count = static_cast<std::size_t>(tensor.count);
-      const std::span<float> whole =
-          here ? snapshot_.take(static_cast<std::int64_t>(element_count(tensor.shape))) : std::span<float>();
+      const std::span<float> whole = here ? snapshot_.take(element_count(tensor.shape)) : std::span<float>();
       const std::span<float> part =
           here ? whole.subspan(count == 0 ? 0 : static_cast<std::size_t>(tensor.first), count)
                : snapshot_.staging().first(count);

@@ -225,21 +225,13 @@ std::int64_t rows_of(const TrainingRecord& record) {
 
 std::int64_t training_state_bytes(const ParameterLayout& layout, bool federated, std::int64_t history_rows) {
   std::int64_t floats = layout.total * (federated ? 3 : 1);
-  for (const TensorName& tensor : optimizer_tensors(layout)) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : tensor.shape) count *= extent;
-    floats += count;
-  }
+  for (const TensorName& tensor : optimizer_tensors(layout)) floats += element_count(tensor.shape);
   return needed_bytes(floats, history_rows);
 }
 
 Committed write_training_state(const std::filesystem::path& file, const TrainingState& state,
                                const Config& config, const RunSetup& setup) {
-  std::vector<TensorView> tensors;
-  add_flat(tensors, "/model/", setup.layout, state.parameters);
-  for (const HostTensor& tensor : state.optimizer)
-    tensors.push_back({"/" + tensor.name, tensor.shape, tensor.values});
-  return write_training_state(file, state, tensors, config, setup);
+  return write_training_state(file, state, state_tensors(state, setup.layout), config, setup);
 }
 
 Committed write_training_state(const std::filesystem::path& file, const TrainingState& state,
@@ -268,6 +260,14 @@ Committed write_training_master(const std::filesystem::path& file, const Trainin
   for (const CheckpointReader& part : parts) writer.link(part);
   write_rest(writer, state, config, setup);
   return writer.commit();
+}
+
+std::vector<TensorView> state_tensors(const TrainingState& state, const ParameterLayout& layout) {
+  std::vector<TensorView> tensors;
+  add_flat(tensors, "/model/", layout, state.parameters);
+  for (const HostTensor& tensor : state.optimizer)
+    tensors.push_back({"/" + tensor.name, tensor.shape, tensor.values});
+  return tensors;
 }
 
 std::vector<TensorView> member_tensors(const MemberState& member, const ParameterLayout& layout) {

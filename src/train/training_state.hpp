@@ -45,7 +45,8 @@ Committed write_training_part(const std::filesystem::path& file, std::span<const
 Committed write_training_master(const std::filesystem::path& file, const TrainingState& state,
                                 std::span<const CheckpointReader> parts, const Config& config,
                                 const RunSetup& setup);
-// The large tensors of a member's state, "/outer/…".
+// The tensors of a state as views: parameters and optimizer, "/model/…" and "/optimizer/…"; and a member's, "/outer/…".
+std::vector<TensorView> state_tensors(const TrainingState& state, const ParameterLayout& layout);
 std::vector<TensorView> member_tensors(const MemberState& member, const ParameterLayout& layout);
 
 // Throws Error(bad_data) naming the dataset that is missing, damaged or of another size than the setup's.

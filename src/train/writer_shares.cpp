@@ -16,11 +16,8 @@ std::vector<Tensor> tensors_of(const ParameterLayout& layout) {
   std::vector<Tensor> tensors;
   for (const Parameter& parameter : layout.parameters)
     tensors.push_back({"/model/" + parameter.name, parameter.count});
-  for (const TensorName& tensor : optimizer_tensors(layout)) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : tensor.shape) count *= extent;
-    tensors.push_back({"/" + tensor.name, count});
-  }
+  for (const TensorName& tensor : optimizer_tensors(layout))
+    tensors.push_back({"/" + tensor.name, element_count(tensor.shape)});
   return tensors;
 }
 

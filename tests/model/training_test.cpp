@@ -114,9 +114,7 @@ TEST_CASE("the state has one named array per parameter and moment") {
   std::set<const float*> starts;
   for (const NamedTensor& tensor : trainer.optimizer.state()) {
     INFO(tensor.name);
-    std::int64_t count = 1;
-    for (const std::int64_t extent : tensor.shape) count *= extent;
-    CHECK(count == tensor.count);
+    CHECK(element_count(tensor.shape) == tensor.count);
     CHECK(by_name.emplace(tensor.name, tensor).second);
     CHECK(starts.insert(tensor.data).second);
   }

@@ -41,16 +41,6 @@ void write_text_attribute(hid_t object, const char* name, const std::string& tex
   REQUIRE(H5Awrite(attribute.get(), type.get(), text.c_str()) >= 0);
 }
 
-std::string refusal(const std::filesystem::path& file) {
-  try {
-    CheckpointReader(file).verify();
-  } catch (const Error& error) {
-    CHECK(error.code() == ExitCode::bad_data);
-    return error.what();
-  }
-  return "accepted";
-}
-
 // A checkpoint with one dataset replaced by another of its name.
 std::string refusal_of_replaced(const std::vector<hsize_t>& extent, bool chunked) {
   const TemporaryFolder folder;

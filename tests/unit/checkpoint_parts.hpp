@@ -10,14 +10,7 @@ inline std::string write_sample_parts(const std::filesystem::path& master, unsig
                                       std::int64_t steps = 12) {
   const RunSetup setup = sample_setup();
   const TrainingState state = sample_state(setup, seed, steps);
-  std::vector<TensorView> tensors;
-  for (const Parameter& parameter : setup.layout.parameters)
-    tensors.push_back({"/model/" + parameter.name, parameter.shape,
-                       std::span(state.parameters)
-                           .subspan(static_cast<std::size_t>(parameter.offset),
-                                    static_cast<std::size_t>(parameter.count))});
-  for (const HostTensor& tensor : state.optimizer)
-    tensors.push_back({"/" + tensor.name, tensor.shape, tensor.values});
+  const std::vector<TensorView> tensors = state_tensors(state, setup.layout);
   std::vector<std::vector<TensorView>> shares(static_cast<std::size_t>(parts));
   for (std::size_t i = 0; i < tensors.size(); ++i)
     shares[i % static_cast<std::size_t>(parts)].push_back(tensors[i]);

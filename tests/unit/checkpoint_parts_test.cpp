@@ -20,17 +20,6 @@ std::filesystem::path named(const TemporaryFolder& folder, const std::string& na
   return folder.path() / name;
 }
 
-// The message with which a file is refused.
-std::string refusal(const std::filesystem::path& file) {
-  try {
-    CheckpointReader(file).verify();
-  } catch (const Error& error) {
-    CHECK(error.code() == ExitCode::bad_data);
-    return error.what();
-  }
-  return "not refused";
-}
-
 }  // namespace
 
 TEST_CASE("a checkpoint in parts is the same checkpoint") {

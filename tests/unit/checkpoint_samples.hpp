@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.hpp"
 #include "core/process.hpp"
 #include "model/layout.hpp"
 #include "tests/catch.hpp"
@@ -47,9 +48,7 @@ inline TrainingState sample_state(const RunSetup& setup, unsigned seed, std::int
   TrainingState state;
   state.parameters = random_values(setup.layout.total, seed);
   const auto add = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
-    std::int64_t count = 1;
-    for (const std::int64_t extent : shape) count *= extent;
-    state.optimizer.push_back({name, shape, random_values(count, ++seed)});
+    state.optimizer.push_back({name, shape, random_values(element_count(shape), ++seed)});
   };
   for (const Parameter& parameter : setup.layout.parameters) {
     if (parameter.group == ParameterGroup::muon) {
@@ -77,6 +76,17 @@ inline std::string write_sample_state(const std::filesystem::path& file, unsigne
                                       std::int64_t steps = 12) {
   const RunSetup setup = sample_setup();
   return write_training_state(file, sample_state(setup, seed, steps), sample_config(), setup).digest;
+}
+
+// The message with which a checkpoint is refused as bad data; "accepted" where it is not.
+inline std::string refusal(const std::filesystem::path& file) {
+  try {
+    CheckpointReader(file).verify();
+  } catch (const Error& error) {
+    CHECK(error.code() == ExitCode::bad_data);
+    return error.what();
+  }
+  return "accepted";
 }
 
 inline std::string read_bytes(const std::filesystem::path& file) {
