@@ -10,9 +10,8 @@ namespace spillway {
 // x = λr·x + λ0·x0 with kMix, in place, and the row into `kept`; returns rstd = 1/√(mean(x²) + ε). Vectors of the row lie
 // from `base` on.
 template <int kVectors, bool kMix>
-__device__ __forceinline__ float mix_row(uint4 (&kept)[kVectors], uint4* x,
-                                         const uint4* x0, float mix_r, float mix_0,
-                                         std::int64_t base, int C) {
+__device__ __forceinline__ float mix_row(uint4 (&kept)[kVectors], uint4* x, const uint4* x0, float mix_r,
+                                         float mix_0, std::int64_t base, int C) {
   float squares = 0;
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
@@ -45,8 +44,7 @@ struct LambdaDots {
 // One vector of the backward pass: g = dx + r·(dh − h·mean(<dh, h>)) is the gradient behind the mix; dx0 += λ0·g, dx = λr·g.
 // `g` leaves as dx does, before rounding.
 template <bool kMix>
-__device__ __forceinline__ void norm_backward(float (&g)[kVector], uint4* dx,
-                                              uint4* dx0, const uint4* x0,
+__device__ __forceinline__ void norm_backward(float (&g)[kVector], uint4* dx, uint4* dx0, const uint4* x0,
                                               const uint4& dh, const uint4& h, float mean, float r,
                                               float mix_r, float mix_0, std::int64_t vector,
                                               LambdaDots& dots) {

@@ -286,12 +286,11 @@ int run_bench(const Arguments& arguments) {
   Report report;
   report.spec = make_spec(config->model, config->model.vocab == 0 ? kDefaultVocab : 0);
   measure_on(*config, options, report);
-  if (!report.power.empty())
-    options.json ? void(std::cout << power_json(report).dump(2) << "\n") : print_power(report);
-  else if (options.json)
-    std::cout << to_json(report).dump(2) << "\n";
+  const bool power = !options.power.empty();
+  if (options.json)
+    std::cout << (power ? power_json(report) : to_json(report)).dump(2) << "\n";
   else
-    print(report);
+    power ? print_power(report) : print(report);
   return 0;
 }
 

@@ -3,7 +3,7 @@
 
 namespace spillway {
 
-// Installs the handlers. Call before MPI_Init, so that mpirun's forwarded signals meet them.
+// Installs the handlers. Call before MPI is initialized, so that mpirun's forwarded signals meet them.
 // They are unblocked in the calling thread: a parent may have left them blocked. A second SIGINT ends the process at once.
 void install_stop_handlers();
 

@@ -34,8 +34,8 @@ double total(const Bar& bar) {
 // Labels stand beside the bars, or above them where the picture is narrow.
 struct BarLayout {
   bool above = false;
-  double note =
-      0;  // where labels are above: how much lower the notes stand, since they do not fit beside some label
+  // Where labels are above: how much lower the notes stand, since they do not fit beside some label.
+  double note = 0;
   double left = 0, row = kBarRow, scale = 0;  // pixels per unit
 };
 

@@ -23,7 +23,7 @@
 namespace spillway {
 namespace {
 
-// The rank that the launcher gave this process; known before MPI_Init.
+// The rank that the launcher gave this process; known before MPI is initialized.
 int launcher_rank() {
   for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"})
     if (const char* text = std::getenv(name)) return std::atoi(text);
@@ -203,7 +203,7 @@ ExitCode run_training(const Config& config) {
   set_log_source(fmt::format("{}[{}]", config.site.name, rank));
   const RunSetup setup = make_setup(config);
   if (window_has_passed(config)) return ExitCode::suspended;
-  // Before MPI_Init: the courier must be forked from a process that MPI knows nothing of.
+  // Before MPI is initialized: the courier must be forked from a process that MPI knows nothing of.
   std::unique_ptr<Federation> federation;
   if (rank == 0 && !config.federation.hub.empty())
     federation = std::make_unique<Federation>(config.federation, config.site.name, setup.layout.total);
