@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <map>
 #include <sstream>
 #include <stdexcept>
 
@@ -190,6 +192,15 @@ void add_signal_keys(const std::string& section, SignalConfig Config::*signal, c
   add("timezone", &SignalConfig::timezone, "zone of its stamps");
 }
 
+// The keys of a section one after the other: an INI file with a section twice is refused by other programs.
+void group_by_section(std::vector<Key>* table) {
+  std::map<std::string, std::size_t> places;
+  for (const Key& k : *table) places.emplace(k.section(), places.size());
+  std::stable_sort(table->begin(), table->end(), [&](const Key& a, const Key& b) {
+    return places.at(a.section()) < places.at(b.section());
+  });
+}
+
 std::vector<Key> make_keys() {
   using C = Config;
   std::vector<Key> table = {
@@ -365,12 +376,13 @@ std::vector<Key> make_keys() {
   add_provider_keys("signal", &C::signal, &table);
   add_signal_keys("emissions", &C::emissions, "signal to account emissions with; default: the gate's",
                   &table);
-  add_signal_keys("average", &C::average, "average intensity, beside the marginal one", &table);
-  add_signal_keys("excess", &C::excess, "power that the site may use at most", &table);
   add_provider_keys("emissions", &C::emissions, &table);
+  add_signal_keys("average", &C::average, "average intensity, beside the marginal one", &table);
   add_provider_keys("average", &C::average, &table);
+  add_signal_keys("excess", &C::excess, "power that the site may use at most", &table);
   add_provider_keys("excess", &C::excess, &table);
   add_signal_keys("forecast", &C::forecast, "plan: forecast of the gate's signal, from its start on", &table);
+  group_by_section(&table);
   return table;
 }
 

@@ -16,9 +16,10 @@ struct Key {
   std::function<void(Config&, const std::string&)>
       set;                                        // throws std::invalid_argument with what was expected
   std::function<std::string(const Config&)> get;  // empty: not set
+  std::string section() const { return name.substr(0, name.find('.')); }
 };
 
-// All keys, in the order of --help.
+// All keys, in the order of --help: section after section.
 const std::vector<Key>& keys();
 
 // Null for an unknown name.

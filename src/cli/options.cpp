@@ -102,7 +102,7 @@ std::string to_ini(const Config& config) {
   std::string text, section;
   for (const Key& k : keys()) {
     const std::string value = k.get(config);
-    const std::string own = k.name.substr(0, k.name.find('.'));
+    const std::string own = k.section();
     if (own != section) text += fmt::format("{}[{}]\n", section.empty() ? "" : "\n", own);
     section = own;
     text += fmt::format("{}{} = {}\n", value.empty() ? "# " : "", k.name.substr(own.size() + 1), value);
@@ -125,8 +125,7 @@ void print_help(const CommandSpec& spec) {
   const Config defaults;
   std::cout << "\nConfiguration keys (in the file under [section]):\n";
   for (const Key& k : keys()) {
-    const std::string section = k.name.substr(0, k.name.find('.'));
-    if (std::find(spec.sections.begin(), spec.sections.end(), section) == spec.sections.end()) continue;
+    if (std::find(spec.sections.begin(), spec.sections.end(), k.section()) == spec.sections.end()) continue;
     const std::string value = k.get(defaults);
     std::cout << fmt::format("  --{:<30} {}{}\n", k.name, k.help, value.empty() ? "" : " [" + value + "]");
   }
