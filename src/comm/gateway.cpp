@@ -45,6 +45,11 @@ std::vector<int> ranks_from(int first, int size) {
   return ranks;
 }
 
+// Signals that tell the site to suspend are for the trainer; a gateway ends with its courier.
+void ignore_stop_signals() {
+  for (const int signal_number : {SIGUSR1, SIGTERM, SIGINT, SIGPIPE}) std::signal(signal_number, SIG_IGN);
+}
+
 class Gateway {
  public:
   Gateway(LineSocket control, Mailbox mailbox, double deadline_s)
@@ -100,6 +105,7 @@ class Gateway {
   void form() {
     int provided = 0;
     check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+    ignore_stop_signals();  // libraries of MPI may have taken them
     for (MPI_Comm communicator : {MPI_COMM_WORLD, MPI_COMM_SELF})
       check_mpi(MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check_mpi(MPI_Comm_dup(MPI_COMM_SELF, &communicator_), "MPI_Comm_dup");
@@ -248,8 +254,7 @@ class Gateway {
 }  // namespace
 
 int run_gateway(const FederationConfig& config) {
-  // Signals that tell the site to suspend are for the trainer; a gateway ends with its courier.
-  for (const int signal_number : {SIGUSR1, SIGTERM, SIGINT, SIGPIPE}) std::signal(signal_number, SIG_IGN);
+  ignore_stop_signals();
   // The singleton's helper daemon must not inherit them: it would hold the connection open after this process.
   for (const int number : {kControlDescriptor, kMailboxDescriptor}) fcntl(number, F_SETFD, FD_CLOEXEC);
   return Gateway(LineSocket(Descriptor(kControlDescriptor)), Mailbox::attach(Descriptor(kMailboxDescriptor)),

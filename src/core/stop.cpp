@@ -1,7 +1,11 @@
 #include "core/stop.hpp"
 
+#include <dlfcn.h>
+
 #include <atomic>
 #include <csignal>
+
+#include "core/log.hpp"
 
 namespace spillway {
 namespace {
@@ -18,6 +22,13 @@ void on_signal(int signal_number) {
   }
 }
 
+void say_whose(int signal_number, void* handler) {
+  Dl_info library;
+  const bool known = dladdr(handler, &library) != 0 && library.dli_fname != nullptr;
+  log_info("signal {} had been taken over by {}: taken back", signal_number,
+           known ? library.dli_fname : "a library");
+}
+
 }  // namespace
 
 void install_stop_handlers() {
@@ -29,7 +40,11 @@ void install_stop_handlers() {
   sigset_t unblocked;
   sigemptyset(&unblocked);
   for (const int signal_number : {SIGUSR1, SIGTERM, SIGINT}) {
-    sigaction(signal_number, &action, nullptr);
+    struct sigaction former = {};
+    sigaction(signal_number, &action, &former);
+    const bool first = former.sa_handler == SIG_DFL || former.sa_handler == SIG_IGN;
+    if (!first && former.sa_handler != on_signal)
+      say_whose(signal_number, reinterpret_cast<void*>(former.sa_handler));
     sigaddset(&unblocked, signal_number);
   }
   pthread_sigmask(SIG_UNBLOCK, &unblocked, nullptr);

@@ -153,6 +153,7 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
                                       std::move(state), parent_digest, std::move(meter));
   }
   SitePower power(config, site, node, leader.get());
+  install_stop_handlers();  // MPI, NCCL and CUDA are initialized
   std::vector<float> received;
   for (;;) {
     if (site.nodes() > 1) {

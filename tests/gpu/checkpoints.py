@@ -175,11 +175,12 @@ def times(runs, depth):
                "--train.val-tokens", 65536]
     first = Follower([*command, "--train.checkpoint-every", "6s"], runs.work / "large.log")
     started = first.wait_for(r"step 1/")
+    print(f"d{depth}: start to the end of the first step {started:.1f} s", flush=True)
     first.wait_for(r"\(periodic\), digest", 2)
     status, seconds = first.end(signal.SIGUSR1)
     first.show(r"checkpoint .*digest|suspended")
     newest = (runs.work / "large" / "local" / "latest").resolve()
-    print(f"d{depth}: start to first step {started:.1f} s; SIGUSR1 → exit {status} after {seconds:.2f} s; "
+    print(f"d{depth}: SIGUSR1 → exit {status} after {seconds:.2f} s; "
           f"{newest.stat().st_size / 1e9:.3f} GB", flush=True)
     begin = time.monotonic()
     with open(runs.work / "probe", "wb") as out:

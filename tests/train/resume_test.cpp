@@ -99,6 +99,27 @@ TEST_CASE("a checkpoint resumes on another number of ranks") {
   }
 }
 
+TEST_CASE("a signal suspends also where a library of MPI has taken it for itself") {
+  const TemporaryFolder folder;
+  runs::write_data(folder.path() / "data");
+  const auto log = folder.path() / "run.log";
+  auto options = runs::command(
+      1,
+      runs::Arguments{"train", "--train.steps", "100000", "--run.dir", (folder.path() / "run").string()} +
+          runs::small_model(folder.path() / "data"),
+      log);
+  options.arguments.insert(options.arguments.begin() + 1, "LD_PRELOAD=" SPILLWAY_GREEDY_MPI);
+  Process process(options);
+  while (runs::read_file(log).find("step 2/") == std::string::npos && process.running()) process.wait(0.05);
+  process.signal(SIGUSR1);
+  const bool ended = process.wait(60);
+  INFO(runs::read_file(log));
+  REQUIRE(ended);
+  CHECK(process.status() == 75);
+  CHECK(runs::read_file(log).find("signal 10 had been taken over by " SPILLWAY_GREEDY_MPI ": taken back") !=
+        std::string::npos);
+}
+
 TEST_CASE("a signal suspends in good order and the run completes afterwards") {
   const TemporaryFolder folder;
   runs::write_data(folder.path() / "data");
