@@ -1,5 +1,6 @@
 """A seeded sequence of faults in a running federation, and what must hold after each."""
 
+import contextlib
 import collections
 import os
 import random
@@ -48,7 +49,8 @@ class Injector:
         if not pids:
             raise RuntimeError("there is no such process to kill")
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it dies of the others' deaths
+                os.kill(pid, signal.SIGKILL)
 
     def wait_members(self, name, role, patience_s=30):
         found = self.run.wait(lambda: self.run.members(name, role), patience_s)

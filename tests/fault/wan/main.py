@@ -42,6 +42,8 @@ def arguments():
     unknown = set(options.kinds.split(",")) - set(faults.Injector.KINDS)
     if unknown:
         parser.error(f"--kinds: unknown: {', '.join(sorted(unknown))}")
+    if options.keep and options.keep.exists():
+        parser.error(f"--keep: {options.keep} exists already")
     return options
 
 
