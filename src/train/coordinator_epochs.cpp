@@ -76,14 +76,16 @@ bool Coordinator::membership_changes(double now_s) const {
   return now_s - last_change_s_ >= options_.settle_s && wanted_members(now_s) != epoch_->members;
 }
 
-// A site that has just connected and that nobody has probed yet. Without it the epoch's first commit would cost it the
-// work it came with, or its first round.
+// Somebody has just connected, a site or the vault, and not all have probed each other since. Without the site that is
+// left out the epoch's first commit would cost it the work it has, or its first round.
 bool Coordinator::newcomer_left_out(double now_s, const std::vector<std::string>& members) const {
-  return std::any_of(members_.begin(), members_.end(), [&](const auto& member) {
-    const auto& [name, info] = member;
-    return wanted(now_s, name) && now_s - info.connected_s < kFirstProbes_s &&
-           std::find(members.begin(), members.end(), name) == members.end();
+  const bool newcomer = std::any_of(members_.begin(), members_.end(), [&](const auto& member) {
+    return now_s - member.second.connected_s < kFirstProbes_s;
   });
+  return newcomer && std::any_of(members_.begin(), members_.end(), [&](const auto& member) {
+           return wanted(now_s, member.first) &&
+                  std::find(members.begin(), members.end(), member.first) == members.end();
+         });
 }
 
 void Coordinator::tick_without_epoch(double now_s) {
