@@ -180,9 +180,18 @@ class Campaign:
               f"{'no':>3}  {'fault':<20} {'at':<32} {'phase':<10}  {'commit, s':>9}  {'re-formed, s':>12}  lost steps",
               flush=True)
         for number, kind in enumerate(self.deck(count), start=1):
-            if not self.one(number, kind):
-                self.violations.append(f"fault {number}: the campaign ends here, as the federation does not re-form")
+            if not self.one(number, kind) and not self.comes_back():
+                self.violation(f"fault {number}", "the campaign ends here, as the federation does not re-form")
                 return
+
+    def comes_back(self):
+        """After a fault that cost too long: whether all sites commit together later."""
+        began_s = time.monotonic()
+        return self.run.wait(lambda: self.run.commit_since(began_s, self.run.sites), 4 * REFORMED_S)
+
+    def violation(self, where, text):
+        self.violations.append(f"{where}: {text}")
+        print(f"     VIOLATION: {where}: {text}", flush=True)
 
     def one(self, number, kind):
         """Injects a fault, repairs, waits; returns whether all sites are together again."""
@@ -205,7 +214,7 @@ class Campaign:
         lost = {name: run.lost[name] - lost_before[name] for name in run.sites}
 
         def violation(text):
-            self.violations.append(f"fault {number}, {kind} at {fault.target}: {text}")
+            self.violation(f"fault {number}, {kind} at {fault.target}", text)
 
         for name in run.sites:
             if name not in fault.dies and before[name] != (run.jobs[name].pid, sorted(run.members(name, "rank"))):
