@@ -39,11 +39,11 @@ class CappedSteps {
     double steps = 0;
     since_s_ = monotonic_s();
     bench_.meter->sample(Phase::solo, 1e-9);  // what was used before does not count
+    pacer.begin_work();                       // without an end: what lies between two steps is paid for too
     do {
       pacer.set_ratio(cap_w > 0 ? balance.pause_ratio(cap_w) : 0);
-      pacer.begin_work();
+      if (!pacer.paces()) pacer.begin_work();
       steps_.step(++it_, pacer.paces() ? std::function<void()>([&] { pacer.pause(); }) : nullptr);
-      pacer.end_work();
       book(balance, false);
       ++steps;
     } while (monotonic_s() < until_s);

@@ -102,11 +102,12 @@ void Leader::enter(Phase phase) {
   if (phase == context_.phase()) return;
   log_energy("sample");
   context_.enter(phase);
+  worked_until_s_ = 0;
 }
 
 // Nothing is said of a job before the hub has told the run's time.
-void Leader::log_energy(const std::string& event) {
-  if (member_ && !member_->welcomed() && event == "sample") return;
+EnergyLedger Leader::log_energy(const std::string& event) {
+  if (member_ && !member_->welcomed() && event == "sample") return {};
   TelemetryLine line;
   line.event = event;
   line.energy = context_.energy();
@@ -129,6 +130,7 @@ void Leader::log_energy(const std::string& event) {
   if (event == "start" && job != nullptr) line.job = job;
   telemetry_->append(line);
   logged_s_ = monotonic_s();
+  return line.energy;
 }
 
 std::int64_t Leader::global_step() const { return member_ ? member_->global_step() : state_.next_block; }
@@ -147,6 +149,7 @@ Decision Leader::decide() {
     if (checkpointer_.awaits_parts()) return {Decision::Action::collect_parts};
     if (auto decision = member_ ? next_federated() : next_alone()) {
       decision->pause_ratio = context_.pause_ratio();
+      if (worked_until_s_ > 0) decision->gap_s = monotonic_s() - worked_until_s_;
       decision->power_cap_w = context_.power_cap_w().value_or(0);
       return *decision;
     }
@@ -245,6 +248,7 @@ Decision Leader::exit_loop() {
 }
 
 void Leader::trained(const Decision& decision, const StepOutcome& outcome, double seconds) {
+  worked_until_s_ = monotonic_s();
   TrainingRecord& record = state_.record;
   record.steps.push_back({decision.global_step, decision.block, outcome.loss_nats, outcome.gradient_norm});
   record.tokens += config_.train.tokens_per_step;
@@ -279,6 +283,7 @@ void Leader::paused(bool pausing) {
 }
 
 void Leader::validated(const Decision& decision, double loss_nats) {
+  worked_until_s_ = monotonic_s();
   const auto bytes_per_token = loader_.validation_bytes_per_token();
   const double bits_per_byte = bytes_per_token ? loss_nats / std::numbers::ln2 / *bytes_per_token
                                                : std::numeric_limits<double>::quiet_NaN();

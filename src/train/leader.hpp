@@ -39,6 +39,8 @@ struct Decision {
   std::int64_t global_step = 0;
   // Of a step: seconds of pause per second of work, and the most that the site may use, W at its meter; 0: no cap.
   double pause_ratio = 0, power_cap_w = 0;
+  // Of a step or validation: seconds since the one before, if the site was in the same phase all that while.
+  double gap_s = 0;
 };
 
 class Leader final : private MemberHost {
@@ -77,7 +79,7 @@ class Leader final : private MemberHost {
   void pump();
   void announce_progress();
   void enter(Phase phase);
-  void log_energy(const std::string& event);
+  EnergyLedger log_energy(const std::string& event);  // returns the ledger of the line
   void start_metering(NodeMeter meter);
   const MemberState& state_of_member() const { return member_->state(); }
   std::int64_t global_step() const;
@@ -85,7 +87,7 @@ class Leader final : private MemberHost {
 
   // MemberHost
   void send(const Message& message) override;
-  nlohmann::json energy_so_far() override { return context_.energy().to_map(); }
+  nlohmann::json energy_so_far() override { return log_energy("round").to_map(); }
   std::span<float> contribution() override;
   std::span<float> mailbox_velocity() override;
   std::span<float> mailbox_feedback() override;
@@ -108,6 +110,7 @@ class Leader final : private MemberHost {
   double loss_sum_ = 0;  // since its last line
   std::int64_t loss_count_ = 0;
   double logged_s_ = 0;              // monotonic, of its last line
+  double worked_until_s_ = 0;        // monotonic, of the last step or validation; 0: none in this phase
   LineageRow lineage_;               // of this job
   bool parameters_changed_ = false;  // the other ranks have not got them yet
   bool stopping_ = false;

@@ -9,7 +9,14 @@ class Pacer {
  public:
   // Told when a pause begins (true) and when it has ended (false).
   using Watch = std::function<void(bool pausing)>;
-  explicit Pacer(Watch watch = {}) : watch_(std::move(watch)) {}
+  // Where time comes from; tests bring their own.
+  struct Time {
+    std::function<double()> now_s;  // monotonic
+    std::function<void(double seconds)> sleep;
+  };
+  static Time real_time();
+  explicit Pacer(Watch watch = {}, Time time = real_time())
+      : watch_(std::move(watch)), time_(std::move(time)) {}
 
   // Seconds of pause per second of work, from now on; 0: no pauses.
   void set_ratio(double ratio) { ratio_ = ratio; }
@@ -18,12 +25,15 @@ class Pacer {
   // Around the work that is to be paid for by pauses.
   void begin_work();
   void end_work();
+  // What lay between two pieces of work and drew their power.
+  void add_work(double seconds) { worked_s_ += seconds; }
   // Between two pieces of it, when the device has finished the first: pauses for the work done so far. Very short pauses are
   // put off, and what one was too long the next one is shorter. Ends early where the process is asked to stop.
   void pause();
 
  private:
   Watch watch_;
+  Time time_;
   double ratio_ = 0;
   double since_s_ = 0;   // monotonic, of the work going on
   double worked_s_ = 0;  // not paid for yet

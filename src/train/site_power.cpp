@@ -46,6 +46,7 @@ StepOutcome SitePower::train(Engine& engine, const Decision& decision) {
   if (!site_config_.power_capped()) return engine.train(decision.block, decision.global_step);
   limit_gpus(decision.power_cap_w);
   pacer_.set_ratio(decision.pause_ratio);
+  pacer_.add_work(decision.gap_s);
   pacer_.begin_work();
   const StepOutcome outcome =
       engine.train(decision.block, decision.global_step,
@@ -56,6 +57,7 @@ StepOutcome SitePower::train(Engine& engine, const Decision& decision) {
 
 double SitePower::validate(Engine& engine, const Decision& decision) {
   pacer_.set_ratio(decision.pause_ratio);
+  pacer_.add_work(decision.gap_s);
   pacer_.begin_work();
   const double loss_nats = engine.validate();
   pacer_.end_work();

@@ -15,7 +15,8 @@ namespace spillway {
 
 struct TelemetryLine {
   // start: a job begins; sample: in between, and where the phase changes; validation: a model was measured; checkpoint:
-  // the ledger that the checkpoint holds; end: the job's last one.
+  // the ledger that the checkpoint holds; round: the one that the hub's journal gets with the round, if it is committed;
+  // end: the job's last one.
   std::string event = "sample";
   double unix_s = 0;                    // simulated
   Phase phase = Phase::startup;         // what went on since the line before

@@ -11,6 +11,8 @@
 #include "tests/temporary_folder.hpp"
 #include "tests/train/runs.hpp"
 #include "train/journal.hpp"
+#include "train/telemetry.hpp"
+#include "train/training_state.hpp"
 
 using namespace spillway;
 using runs::operator+;
@@ -46,6 +48,8 @@ class Federation {
                                  "20s",
                                  "--train.log-every",
                                  "0",
+                                 "--site.train-power",
+                                 "2024",
                                  "--train.checkpoint-every",
                                  "2s"} +
                  runs::small_model(folder_.path() / "data");
@@ -101,6 +105,42 @@ class Federation {
           for (auto block = range.at(0).get<std::size_t>(); block < range.at(1).get<std::size_t>(); ++block)
             ++times.at(block);
     for (const int count : times) REQUIRE(count == 1);
+  }
+
+  // The ledgers in the journal are lines of the site's energy log; the report's rounds are their differences, its total
+  // is the log's end, and the checkpoint's ledger is a line of the log too. All in whole millijoules and micrograms.
+  void require_one_ledger(const std::string& site) const {
+    using Values = std::map<std::string, std::int64_t>;
+    const auto log = TelemetryLog::read(run() / site / TelemetryLog::kFileName);
+    const auto in_log = [&](const std::string& event, const Values& values) {
+      return std::any_of(log.begin(), log.end(), [&](const TelemetryLine& line) {
+        return line.event == event && line.energy.to_map() == values;
+      });
+    };
+    Values last;
+    for (const auto& entry : commits()) {
+      if (!entry.at("sites").contains(site)) continue;
+      last = entry.at("sites").at(site).at("energy").get<Values>();
+      REQUIRE(in_log("round", last));
+    }
+    REQUIRE(last.at("total_mj") > 0);
+    REQUIRE(in_log("checkpoint", read_energy(runs::newest(run() / site)).to_map()));
+
+    const auto printed = runs::run(0, {"report", run().string(), "--format", "json"}, folder_.path());
+    INFO(printed.output);
+    REQUIRE(printed.status == 0);
+    const auto report = nlohmann::json::parse(printed.output.substr(printed.output.find('{')));
+    std::int64_t of_rounds_mj = 0, of_rounds_ug = 0;
+    for (const auto& round : report.at("rounds")) {
+      if (!round.at("sites").contains(site)) continue;
+      of_rounds_mj += round.at("sites").at(site).at("energy").at("energy_mj").get<std::int64_t>();
+      of_rounds_ug += round.at("sites").at(site).at("energy").at("emissions_ug").get<std::int64_t>();
+    }
+    const EnergyLedger in_journal = EnergyLedger::from_map(last);
+    CHECK(of_rounds_mj == in_journal.total_mj());
+    CHECK(of_rounds_ug == in_journal.emissions_ug(Account::marginal));
+    for (const auto& own : report.at("sites"))
+      if (own.at("name") == site) CHECK(own.at("energy").at("energy_mj") == log.back().energy.total_mj());
   }
 
  private:
@@ -178,6 +218,8 @@ TEST_CASE("a run over two sites completes and counts every block once") {
   REQUIRE(hash("california") == hash("texas"));
   REQUIRE(hash("vault") == hash("texas"));
   REQUIRE(federation.commits().back().at("hash") == hash("texas"));
+  federation.require_one_ledger("california");
+  federation.require_one_ledger("texas");
 }
 
 TEST_CASE("a second site of one name is refused") {
