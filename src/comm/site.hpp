@@ -29,7 +29,8 @@ class MpiSession {
 
 class SiteComm {
  public:
-  SiteComm();
+  // `ranks`: those of the site, the whole job as a rule.
+  explicit SiteComm(MPI_Comm ranks = MPI_COMM_WORLD);
   ~SiteComm();
   SiteComm(const SiteComm&) = delete;
   SiteComm& operator=(const SiteComm&) = delete;

@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+"""What training over several sites costs in quality: validation losses after equal numbers of tokens.
+
+Each run is `mpirun -n SITES federated_rounds`: training, deltas, ring, compression and outer steps are Spillway's, without
+hub and couriers. All sites of all runs share this machine's device. Runs that do not fit into --limit are named.
+
+usage: quality.py FEDERATED_ROUNDS DATA [options]   DATA is a folder that `spillway tokenize` has written
+"""
+import argparse
+import concurrent.futures
+import dataclasses
+import os
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+RESULT = re.compile(r"^loss ([0-9.]+) merges (\d+) seconds ([0-9.]+)$", re.MULTILINE)
+ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1")
+MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1", "--mca", "btl", "self,vader"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    sites: int
+    h: int = 100
+    wire: str = "bf16"
+    lr: float = 1.0
+    momentum: float = 0.0
+    seed: int = 1
+
+    def setting(self):
+        return dataclasses.replace(self, seed=0)
+
+    def options(self):
+        values = {"train.seed": self.seed, "federation.round-steps": self.h, "federation.compression": self.wire,
+                  "federation.outer-lr": self.lr, "federation.outer-momentum": self.momentum}
+        return [word for key, value in values.items() for word in (f"--{key}", str(value))]
+
+
+def plan(seeds, parts):
+    """In order of importance: what does not fit into the time is left out from the end."""
+    every = range(1, seeds + 1)
+    outer = ((0.9, 0.3), (1.0, 0.3), (0.9, 0.0), (0.9, 0.6))
+    runs = {"sites": [Run(sites, seed=s) for sites in (1, 2, 3) for s in every],
+            "wire": [Run(2, wire=wire, seed=s) for wire in ("fp32", "int8") for s in every],
+            "outer": [Run(sites, lr=lr, momentum=m, seed=s) for lr, m in outer for sites in (2, 3) for s in every],
+            "h": [Run(sites, h=h, seed=s) for s in every for sites in (2, 3) for h in (50, 200)]}
+    return [run for part in parts for run in runs[part]]
+
+
+def outcome(options, run, end):
+    """(loss in nats per token, merges, seconds); None where the time was up."""
+    names = ("device", "steps", "tokens-per-step", "micro-batch", "val-tokens")
+    values = {f"train.{name}": getattr(options, name.replace("-", "_")) for name in names}
+    values |= {f"model.{name}": getattr(options, name) for name in ("layers", "width", "heads", "sequence")}
+    values |= {"data.dir": options.data, "train.threads": 1, "train.deterministic": "off"}
+    words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
+    left_s = end - time.monotonic()
+    if left_s <= 0:
+        return None
+    # Without a terminal or a file, mpirun's children would share this process's standard input.
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen([*MPIRUN, "-n", str(run.sites), options.program, *words, *run.options()],
+                                   env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            status = process.wait(left_s)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+            return None
+        output.seek(0)
+        text = output.read()
+    if status != 0:
+        raise SystemExit(f"{run}: exit {status}\n{text[-3000:]}")
+    loss, merges, seconds = RESULT.search(text).groups()
+    return float(loss), int(merges), float(seconds)
+
+
+def table(results):
+    by_setting = {}
+    for run, result in results.items():
+        by_setting.setdefault(run.setting(), {})[run.seed] = result
+    alone = {seed: result[0] for seed, result in by_setting.get(Run(1, seed=0), {}).items()}
+    lines = ["| sites | H | wire | outer lr | momentum | rounds | seeds | loss, nats | minus one site's, same seeds |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    for setting, by_seed in by_setting.items():
+        losses = [result[0] for result in by_seed.values()]
+        apart = [result[0] - alone[seed] for seed, result in by_seed.items() if seed in alone]
+        spread = f" ± {statistics.stdev(losses):.4f}" if len(losses) > 1 else ""
+        loss = f"{len(losses)} | {statistics.mean(losses):.4f}{spread}"
+        if setting.sites == 1:
+            lines.append(f"| 1 | | | | | | {loss} | |")
+            continue
+        merges = next(iter(by_seed.values()))[1]
+        difference = f"{statistics.mean(apart):+.4f}" if apart else ""
+        lines.append(f"| {setting.sites} | {setting.h} | {setting.wire} | {setting.lr} | {setting.momentum} | {merges} | "
+                     f"{loss} | {difference} |")
+    return "\n".join(lines)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=lambda name: str(Path(name).resolve()))
+    parser.add_argument("data", type=lambda name: Path(name).resolve())
+    for name, kind, default in (("device", str, "cuda"), ("layers", int, 4), ("width", int, 256), ("heads", int, 2),
+                                ("sequence", int, 256), ("steps", int, 3000), ("tokens-per-step", int, 8192),
+                                ("micro-batch", int, 32), ("val-tokens", int, 131072), ("seeds", int, 3)):
+        parser.add_argument(f"--{name}", type=kind, default=default)
+    parser.add_argument("--parallel", type=int, default=3, help="runs side by side")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds for all runs")
+    parser.add_argument("--runs", type=int, help="only the first so many of the plan")
+    parser.add_argument("--parts", nargs="+", default=["sites", "wire", "outer", "h"], choices=["sites", "wire", "outer", "h"])
+    return parser.parse_args()
+
+
+def main():
+    options = arguments()
+    end = time.monotonic() + options.limit
+    runs = plan(options.seeds, options.parts)[:options.runs]
+    results = {}
+    with concurrent.futures.ThreadPoolExecutor(options.parallel) as pool:
+        futures = {pool.submit(outcome, options, run, end): run for run in runs}
+        for future in concurrent.futures.as_completed(futures):
+            try:
+                result = future.result()
+            except SystemExit:
+                end = 0  # the others would fail likewise
+                for other in futures:
+                    other.cancel()
+                raise
+            if result is not None:
+                results[futures[future]] = result
+                print(f"{futures[future]}: loss {result[0]:.4f}, {result[1]} merges, {result[2]:.1f} s", flush=True)
+    print(f"\n{options.steps} steps of {options.tokens_per_step} tokens on {options.device}\n\n"
+          + table({run: results[run] for run in runs if run in results}))
+    left_out = [run for run in runs if run not in results]
+    for run in left_out:
+        print(f"left out: {run}")
+    return 1 if left_out else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
