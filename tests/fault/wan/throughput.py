@@ -13,7 +13,7 @@ GOAL = 0.8
 SKIPPED, COUNTED = 2, 6  # rounds
 PATIENCE_S = 300
 # 73 million parameters, nearly all of them in the embeddings, so that a step takes a second on one core.
-MODEL = {"layers": 2, "width": 512, "vocab": 65536, "tokens_per_step": 64, "checkpoint_every": "0s", "round_length": "1s",
+MODEL = {"layers": 2, "width": 512, "heads": 4, "vocab": 65536, "tokens_per_step": 64, "checkpoint_every": "0s", "round_length": "1s",
          "round_deadline": "120s"}
 PARAMETERS = 2 * 65536 * 512 + 2 * 12 * 512 * 512 + 2 * 2
 BYTES = {"fp32": 4, "bf16": 2}
@@ -28,6 +28,9 @@ def exchange_bits_per_s(run, compression):
     file = run.folder / "run/hub/rounds.jsonl"
 
     def merged():
+        if run.hub.poll() is not None:
+            run.show_logs()
+            raise SystemExit("the hub has ended")
         lines = file.read_text().splitlines() if file.exists() else []
         rounds = [json.loads(line) for line in lines]
         together = [entry for entry in rounds if entry["merge"] == "nesterov"]
