@@ -352,6 +352,8 @@ std::vector<Key> make_keys() {
           "last part of the steps, merged by plain average"),
       key("federation.compression", &C::federation, &FederationConfig::compression,
           "hub: how changes of parameters travel between sites: fp32, bf16 or int8"),
+      key("federation.overlap", &C::federation, &FederationConfig::overlap,
+          "train on while a round is merged; what it changes is added afterwards: on or off"),
       duration_key("federation.heartbeat", &C::federation, &FederationConfig::heartbeat_s,
                    "time between heartbeats"),
       duration_key("federation.hub-deadline", &C::federation, &FederationConfig::hub_deadline_s,

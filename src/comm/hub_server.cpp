@@ -15,6 +15,7 @@ namespace {
 constexpr double kStatusInterval_s = 1;
 // At changes status goes out at most this often: a burst of messages is one change to people.
 constexpr double kShortestStatusInterval_s = 0.2;
+constexpr double kStrangersInterval_s = 10;  // between log lines about connections without a member's hello
 // More connections than any federation has: the rest is refused at the door.
 constexpr std::size_t kMostConnections = 256;
 
@@ -88,8 +89,8 @@ void HubServer::handle_line(Connection& connection, const std::string& line, dou
     handle(connection, decode(line), now_s);
   } catch (const Error& error) {
     if (error.code() != ExitCode::bad_data) throw;
-    log_warning("{} at {}: {}", connection.name.empty() ? "a stranger" : connection.name, connection.address,
-                error.what());
+    if (connection.name.empty()) return drop(connection, now_s, error.what());
+    log_warning("{} at {}: {}", connection.name, connection.address, error.what());
     drop(connection, now_s, "it sent a malformed message");
   }
 }
@@ -150,12 +151,23 @@ void HubServer::greet(Connection& connection, double now_s) {
 }
 
 void HubServer::drop(Connection& connection, double now_s, const std::string& reason) {
-  if (connection.stage == Stage::stranger)
-    log_warning("a stranger at {} is disconnected: {}", connection.address, reason);
+  if (connection.stage == Stage::stranger) tell_of_stranger(connection.address, reason, now_s);
   connection.socket.close(reason);
   if (std::exchange(connection.stage, Stage::refused) != Stage::member) return;
   status_due_ = true;
   handler_.disconnected(now_s, connection.name, reason);
+}
+
+// Anybody can connect as often as he likes: that must not fill the log.
+void HubServer::tell_of_stranger(const std::string& address, const std::string& reason, double now_s) {
+  if (now_s < strangers_told_s_ + kStrangersInterval_s) {
+    ++strangers_untold_;
+    return;
+  }
+  strangers_told_s_ = now_s;
+  const auto untold = std::exchange(strangers_untold_, 0);
+  log_warning("a stranger at {} is disconnected: {}{}", address, reason,
+              untold > 0 ? fmt::format("; {} others since the last such line", untold) : "");
 }
 
 void HubServer::send_status(double now_s) {

@@ -63,6 +63,7 @@ class HubServer {
   void settle_name(Connection& connection, double now_s);
   void greet(Connection& connection, double now_s);
   void drop(Connection& connection, double now_s, const std::string& reason);
+  void tell_of_stranger(const std::string& address, const std::string& reason, double now_s);
   Connection* find_member(const std::string& name);
   void send_status(double now_s);
 
@@ -73,6 +74,8 @@ class HubServer {
   std::vector<std::unique_ptr<Connection>> connections_;
   double last_status_s_ = -1e300;
   bool status_due_ = false;  // something has changed since
+  double strangers_told_s_ = -1e300;
+  std::int64_t strangers_untold_ = 0;
 };
 
 }  // namespace spillway

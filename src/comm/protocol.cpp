@@ -65,7 +65,8 @@ SPILLWAY_NESTED(ClockSpec, FIELD(start_unix_s) FIELD(origin_unix_s) FIELD(speed)
 
 SPILLWAY_MESSAGE(Hello, "hello",
                  FIELD(protocol) FIELD(member) FIELD(role) FIELD(run) FIELD(data) FIELD(probe) FIELD(open)
-                     FIELD(model) FIELD(consumed) FIELD(leased) FIELD(doubt_epoch) FIELD(doubt_round));
+                     FIELD(model) FIELD(consumed) FIELD(pending) FIELD(leased) FIELD(doubt_epoch)
+                         FIELD(doubt_round));
 SPILLWAY_MESSAGE(WindowChange, "window", FIELD(open) FIELD(closes_unix_s));
 SPILLWAY_MESSAGE(LeaseRequest, "lease_request", FIELD(blocks));
 SPILLWAY_MESSAGE(Ready, "ready",

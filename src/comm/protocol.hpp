@@ -44,7 +44,7 @@
 
 namespace spillway {
 
-inline constexpr int kProtocolVersion = 2;
+inline constexpr int kProtocolVersion = 3;
 inline constexpr std::size_t kMaxLine = 1 << 20;
 inline constexpr std::size_t kMaxMembers = 64;     // entries of any list or map of members
 inline constexpr std::size_t kMaxRanges = 10'000;  // of one list of blocks: two such lists fit into a line
@@ -79,6 +79,7 @@ struct Hello {
   bool open = false;   // window open: wants to train
   CommittedModel model;                           // what this member holds
   BlockRanges consumed;                           // blocks trained on since that version, not yet committed
+  BlockRanges pending;                            // those of them that the exchange in doubt is about
   BlockRanges leased;                             // blocks leased and not yet trained on
   std::int64_t doubt_epoch = 0, doubt_round = 0;  // an exchange was done but its commit not seen; 0: none
 };

@@ -32,4 +32,9 @@ void outer_average(std::span<float> next, std::span<float> velocity, std::span<c
   std::fill(velocity.begin(), velocity.end(), 0.0f);
 }
 
+void outer_catch_up(std::span<float> local, std::span<const float> merged, std::span<const float> snapshot) {
+  SPILLWAY_CHECK(local.size() == merged.size() && local.size() == snapshot.size());
+  for (std::size_t i = 0; i < local.size(); ++i) local[i] += merged[i] - snapshot[i];
+}
+
 }  // namespace spillway

@@ -8,8 +8,8 @@
 namespace spillway {
 
 struct OuterSettings {
-  float learning_rate = 0.9f;  // η
-  float momentum = 0.6f;       // μ
+  float learning_rate = 1.0f;  // η
+  float momentum = 0.0f;       // μ
 };
 
 // What a site hands in: delta = base − local. `delta` may be either input.
@@ -23,5 +23,8 @@ void outer_step(std::span<float> next, std::span<float> velocity, std::span<cons
 // The plain average of the last rounds: next = base − Δ ;  v ← 0, as this round has no part in any momentum.
 void outer_average(std::span<float> next, std::span<float> velocity, std::span<const float> base,
                    std::span<const float> mean_delta);
+
+// Delayed application, where training has gone on since `snapshot` was handed in: local ← local + (merged − snapshot).
+void outer_catch_up(std::span<float> local, std::span<const float> merged, std::span<const float> snapshot);
 
 }  // namespace spillway

@@ -76,7 +76,7 @@ std::optional<Refuse> Coordinator::connected(double now_s, const Hello& hello) {
     return refuse;
   }
   // Their constructor refuses what is not a set of blocks; before anything has changed.
-  for (const auto& blocks : {hello.consumed, hello.leased}) RangeSet{blocks};
+  for (const auto& blocks : {hello.consumed, hello.pending, hello.leased}) RangeSet{blocks};
   if (first_data_.empty()) first_data_ = hello.data;
   MemberInfo info;
   info.role = hello.role;
@@ -104,7 +104,7 @@ void Coordinator::welcome(const std::string& name, const Hello& hello) {
     host_.send(name, Outcome{hello.doubt_epoch, hello.doubt_round, was_committed});
     if (was_committed) {  // the member now adopts what it had computed: the version after its own
       info.model.version += 1;
-      consumed = RangeSet();
+      for (const auto& [first, end] : hello.pending) consumed.remove(first, end);
       if (info.model.version == history_.committed.version) info.model = history_.committed;
     }
   }

@@ -102,6 +102,7 @@ class Coordinator {
     CommittedModel model;
     std::map<std::string, bool> reach;
     std::int64_t refused_deltas = 0;
+    int refused_in_row = 0;  // of them, since the last usual one
     nlohmann::json progress;
   };
   enum class EpochState { naming, forming, up, syncing, exchanging, stopping };
@@ -174,6 +175,7 @@ class Coordinator {
   void begin_round(double now_s);
   void tick_up(double now_s);
   void finish_round(double now_s);
+  bool insists(const std::string& name, const Ready& message);
   void drop_laggards(double now_s);
   void close_round(double now_s);
   void order_exchange(double now_s, const std::vector<int>& working);

@@ -10,6 +10,12 @@
 #include "train/delta_watch.hpp"
 
 namespace spillway {
+namespace {
+
+// Refused deltas in a row after which a lone site is believed.
+constexpr int kInsisting = 3;
+
+}  // namespace
 
 void Coordinator::begin_round(double now_s) {
   enter(now_s, EpochState::up);
@@ -78,7 +84,14 @@ void Coordinator::on(double now_s, const std::string& name, const Ready& message
   }
   // Without its work the member reports again, with no tokens, and the round goes on.
   if (const auto reason =
-          delta_fault(message.delta, consumed.count(), history_.step_norms, options_.delta_limit)) {
+          delta_fault(message.delta, consumed.count(), history_.step_norms, options_.delta_limit);
+      !reason) {
+    if (message.tokens > 0) info.refused_in_row = 0;
+  } else if (insists(name, message)) {
+    log_warning("round {}: the delta of {} is accepted, as it is alone and insists: {}", round_.id, name,
+                *reason);
+  } else {
+    ++info.refused_in_row;
     ++info.refused_deltas;
     ++round_.refused[name];
     log_error("round {}: the delta of {} is refused: {}", round_.id, name, *reason);
@@ -87,6 +100,15 @@ void Coordinator::on(double now_s, const std::string& name, const Ready& message
   }
   epoch_->awaited.erase(name);
   round_.ready[name] = message;
+}
+
+// Each refusal puts the site back to the committed model. A lone one whose deltas stay beyond the limit from there has
+// other norms for good, by its data or by a change of the schedule, and there is nobody to compare it with: without a
+// way back the run would stand still. From then on it is accepted, and the running median follows.
+bool Coordinator::insists(const std::string& name, const Ready& message) {
+  constexpr std::size_t alone = 2;  // with the vault
+  return message.delta.finite && epoch_->members.size() == alone &&
+         members_.at(name).refused_in_row >= kInsisting;
 }
 
 // Members that are late with their round or with an exchange that others have finished. The vault has no window to

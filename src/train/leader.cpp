@@ -25,6 +25,7 @@ MemberOptions member_options(const Config& config, const ParameterLayout& layout
   options.tokens_per_step = config.train.tokens_per_step;
   options.lease_steps = config.federation.lease_steps;
   options.round_steps = config.federation.round_steps;
+  options.overlap = config.federation.overlap;
   options.outer.learning_rate = static_cast<float>(config.federation.outer_lr);
   options.outer.momentum = static_cast<float>(config.federation.outer_momentum);
   return options;

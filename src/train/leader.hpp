@@ -30,7 +30,7 @@ struct Decision {
     validate,         // loss on the held-out text
     checkpoint,       // copy the state and start to write it
     collect_parts,    // say whether one's part of the checkpoint is on disk
-    load_parameters,  // take the leader's parameters
+    load_parameters,  // take the leader's parameters, which the federation has changed
     finish,           // leave the loop with `exit_code`
   };
   Action action = Action::finish;
@@ -62,8 +62,6 @@ class Leader final : private MemberHost {
   void paused(bool pausing);
   // Energy of the site's other nodes since the last call.
   void add_remote_energy(const RemoteEnergy& remote) { context_.add_remote(remote); }
-  // The parameters that a load_parameters decision is about.
-  std::span<const float> parameters() const { return state_of_member().base; }
 
  private:
   std::optional<Decision> next_alone();
@@ -81,7 +79,6 @@ class Leader final : private MemberHost {
   void enter(Phase phase);
   EnergyLedger log_energy(const std::string& event);  // returns the ledger of the line
   void start_metering(NodeMeter meter);
-  const MemberState& state_of_member() const { return member_->state(); }
   std::int64_t global_step() const;
   const char* activity() const;
 

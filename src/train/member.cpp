@@ -5,6 +5,7 @@
 #include "core/error.hpp"
 #include "core/hash.hpp"
 #include "core/log.hpp"
+#include "data/ledger.hpp"
 #include "optim/delta.hpp"
 #include "optim/outer.hpp"
 
@@ -54,6 +55,7 @@ void Member::say_hello() {
   hello.open = open_;
   hello.model = state_.model;
   hello.consumed = state_.consumed;
+  hello.pending = pending_;
   hello.leased = leased_;
   if (candidate_valid_) {
     hello.doubt_epoch = go_->epoch;
@@ -75,7 +77,7 @@ void Member::handle(const Message& message) {
     epoch_ = 0;
     if (!candidate_valid_) {  // else in doubt: the hub tells the outcome on reconnecting
       go_.reset();
-      ready_ = finish_asked_ = false;  // the hub has forgotten what it asked for
+      reopen_round();  // the hub has forgotten what it asked for
     }
   } else if (std::holds_alternative<Complete>(message)) {
     complete_ = true;
@@ -111,8 +113,15 @@ void Member::on(const Welcome& message) {
   host_.send(WindowChange{open_, 0});  // shows the hub that the leader itself is alive
 }
 
+// Nothing of it was merged: what was handed in is this member's own again.
+void Member::reopen_round() {
+  ready_ = finish_asked_ = false;
+  pending_.clear();
+}
+
 void Member::drop_local_work() {
   leased_.clear();
+  pending_.clear();
   ready_ = false;
   lease_asked_ = lease_exhausted_ = false;
   if (!state_.consumed.empty()) {
@@ -159,6 +168,7 @@ void Member::on(const Received& message) {
     fail(ExitCode::internal, "model version {} arrived with hash {} instead of {}", message.model.version,
          hash, message.model.hash);
   state_.consumed.clear();
+  pending_.clear();
   state_.feedback.clear();  // of a merge that this model has left behind
   state_.model = message.model;
   std::copy(parameters.begin(), parameters.end(), state_.base.begin());
@@ -181,9 +191,9 @@ void Member::on(const Finish& message) {
 void Member::on(const Go& message) {
   go_ = message;
   if (message.merge == "adopt") {
-    if (identity_.role != "vault") host_.read_parameters(host_.contribution());
+    hand_in();
   } else {
-    write_delta();
+    if (pending_.empty()) std::fill(host_.contribution().begin(), host_.contribution().end(), 0.0f);
     if (message.wire == "int8") {
       const auto feedback = host_.mailbox_feedback();
       if (state_.feedback.empty())
@@ -195,15 +205,19 @@ void Member::on(const Go& message) {
   host_.send(Prepared{message.epoch, message.round});
 }
 
-// Δ = base − local; the vault has not trained, its Δ is zero and so is its weight.
+// The parameters that the round has ended with; of use only where this member has trained.
+void Member::hand_in() {
+  if (pending_.empty()) return;
+  if (options_.overlap)
+    std::copy(snapshot_.begin(), snapshot_.end(), host_.contribution().begin());
+  else
+    host_.read_parameters(host_.contribution());
+}
+
+// Δ = base − local. Who has not trained hands in zeros, with weight 0.
 void Member::write_delta() {
-  const auto delta = host_.contribution();
-  if (identity_.role == "vault") {
-    std::fill(delta.begin(), delta.end(), 0.0f);
-  } else {
-    host_.read_parameters(delta);
-    outer_delta(delta, state_.base, delta);
-  }
+  hand_in();
+  outer_delta(host_.contribution(), state_.base, host_.contribution());
 }
 
 void Member::on(const Exchanged& message) {
@@ -239,10 +253,7 @@ void Member::on(const Commit& message) {
 }
 
 void Member::on(const Outcome& message) {
-  if (!candidate_valid_) {  // a round without work: it goes on
-    ready_ = finish_asked_ = false;
-    return;
-  }
+  if (!candidate_valid_) return reopen_round();  // a round without work: it goes on
   if (go_->round != message.round) return;
   log_info("round {} was {} while the hub was away", message.round,
            message.committed ? "committed" : "given up");
@@ -251,7 +262,7 @@ void Member::on(const Outcome& message) {
   } else {
     candidate_valid_ = false;
     go_.reset();
-    ready_ = finish_asked_ = false;
+    reopen_round();
     say_hello();
   }
 }
@@ -261,15 +272,28 @@ void Member::adopt_candidate(const std::string& how) {
   std::swap(state_.velocity, candidate_.velocity);
   if (go_->merge != "adopt") std::swap(state_.feedback, candidate_.feedback);
   state_.model = candidate_.model;
-  const bool trained = !state_.consumed.empty();
-  state_.consumed.clear();
+  const bool trained = !pending_.empty();
+  RangeSet since(state_.consumed);
+  for (const auto& [first, end] : pending_) since.remove(first, end);
+  state_.consumed = since.ranges();
+  pending_.clear();
   candidate_valid_ = false;
   go_.reset();
   ready_ = finish_asked_ = lease_exhausted_ = false;
-  // The one site that has trained holds the adopted parameters already.
-  if (!(how == "adopt" && trained)) host_.write_parameters(state_.base);
+  // The one site that has trained holds the adopted parameters already, and has moved on from them.
+  if (!(how == "adopt" && trained)) take_merged(!since.empty());
   host_.model_committed(state_, how);
   say_hello();
+}
+
+// The local parameters become the merged ones; where they have moved since the round's end, by the difference.
+void Member::take_merged(bool moved) {
+  if (!moved) return host_.write_parameters(state_.base);
+  SPILLWAY_CHECK(snapshot_.size() == state_.base.size());
+  std::vector<float>& local = candidate_.base;  // its memory; what it held is the base of before
+  host_.read_parameters(local);
+  outer_catch_up(local, state_.base, snapshot_);
+  host_.write_parameters(local);
 }
 
 void Member::on(const Abort& message) {
@@ -277,20 +301,21 @@ void Member::on(const Abort& message) {
   epoch_ = 0;
   sites_in_epoch_ = 0;
   go_.reset();
-  candidate_valid_ = false;
-  ready_ = finish_asked_ = lease_exhausted_ = false;  // the round goes on in the next epoch
+  candidate_valid_ = lease_exhausted_ = false;
+  reopen_round();  // it goes on in the next epoch
   say_hello();
 }
 
 void Member::on(const Stop&) {
   epoch_ = 0;
   sites_in_epoch_ = 0;
-  ready_ = finish_asked_ = false;
+  reopen_round();
   advance();
 }
 
 bool Member::may_train() const {
-  return !leased_.empty() && !stale_ && !ready_ && !candidate_valid_ && !leaving_ && !complete_;
+  return !leased_.empty() && !stale_ && !leaving_ && !complete_ &&
+         (options_.overlap || (!ready_ && !candidate_valid_));
 }
 
 std::int64_t Member::next_block() const {
@@ -311,8 +336,17 @@ void Member::end_round() {
   ready.version = state_.model.version;
   ready.consumed = state_.consumed;
   ready.tokens = count_blocks(state_.consumed) * options_.tokens_per_step;
-  // The hub looks at the delta before it is merged. The mailbox is free: no exchange is under way in a round.
-  if (finish_asked_ && ready.tokens > 0) {
+  if (finish_asked_) {
+    pending_ = state_.consumed;
+    if (options_.overlap) {
+      snapshot_.resize(state_.base.size());
+      host_.read_parameters(snapshot_);
+    }
+    say_hello();
+  }
+  // The hub looks at the delta before it is merged. The mailbox is free: no exchange is under way in a round, and
+  // until Go nothing else is written to it.
+  if (!pending_.empty()) {
     write_delta();
     const DeltaStatistics delta = measure_delta(host_.contribution(), options_.tensor_ends);
     ready.delta = {delta.finite, delta.norm, delta.tensor_norms, delta.sketch};
@@ -324,7 +358,7 @@ void Member::end_round() {
 void Member::advance() {
   if (!connected_ || !clock_ || stale_ || candidate_valid_ || complete_) return;
   const bool trains = identity_.role == "site";
-  if (trains && !ready_ && !leaving_ && !lease_asked_ && !lease_exhausted_ &&
+  if (trains && (!ready_ || options_.overlap) && !leaving_ && !lease_asked_ && !lease_exhausted_ &&
       count_blocks(leased_) <= options_.lease_steps / 2) {
     lease_asked_ = true;
     host_.send(LeaseRequest{options_.lease_steps});

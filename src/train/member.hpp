@@ -26,6 +26,9 @@ struct MemberOptions {
   std::int64_t tokens_per_step = 0;
   int lease_steps = 50;   // blocks leased at a time
   int round_steps = 200;  // most blocks trained on between two merges
+  // The site trains on while a round is merged. The result is then added to parameters that have moved meanwhile
+  // (outer_catch_up), and those steps belong to the next round.
+  bool overlap = false;
   OuterSettings outer;
   std::vector<std::int64_t> tensor_ends;  // of the tensors in the flat vector; empty: no norms per tensor
 };
@@ -110,8 +113,11 @@ class Member {
 
   void say_hello();
   void end_round();
+  void reopen_round();
+  void hand_in();
   void write_delta();
   void adopt_candidate(const std::string& how);
+  void take_merged(bool moved);
   void drop_local_work();
 
   MemberIdentity identity_;
@@ -122,6 +128,8 @@ class Member {
   std::optional<MemberState> remembered_;
   std::optional<Go> go_;          // the exchange under way
   bool candidate_valid_ = false;  // the exchange is done; between `done` and `commit` the member is in doubt
+  BlockRanges pending_;  // blocks of the round that has ended: part of state_.consumed until its commit
+  std::vector<float> snapshot_;  // with overlap: the local parameters at that round's end
   BlockRanges leased_;
   std::optional<ClockSpec> clock_;
   std::int64_t epoch_ = 0;  // 0: in none

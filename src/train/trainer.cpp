@@ -186,7 +186,7 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
         break;
       case Decision::Action::load_parameters:
         received.resize(static_cast<std::size_t>(setup.layout.total));
-        if (leader) received.assign(leader->parameters().begin(), leader->parameters().end());
+        if (leader) engine->read_parameters(received);
         site.broadcast_bytes(std::as_writable_bytes(std::span(received)));
         if (!leader) engine->write_parameters(received);
         break;

@@ -80,8 +80,12 @@ TEST_CASE("random churn merges every block exactly once and never waits for ever
   const Quiet quiet;
   const int first_seed = setting(false, 1), seeds = setting(true, 30);
   const auto seed = static_cast<std::uint64_t>(first_seed + GENERATE_REF(range(0, seeds)));
-  World world({kSteps, seed});
-  INFO("seed " << seed);
+  const bool overlap = GENERATE(false, true);
+  simulation::Options options{kSteps, seed};
+  options.overlap = overlap;
+  if (overlap) options.exchange_s = 3;
+  World world(options);
+  INFO("seed " << seed << ", overlap " << overlap);
   std::vector<std::string> sites = {"iowa", "oregon", "texas", "utah"};
   sites.resize(2 + seed % 3);
   world.add("vault", "vault");

@@ -401,6 +401,17 @@ TEST_CASE("a delta far beyond the running median is refused, and only that one")
   CHECK(refused == 1);
 }
 
+TEST_CASE("a lone site whose deltas are large for good is accepted after three refusals") {
+  Federation federation({"iowa"}, 400);
+  federation["iowa"].start();
+  federation.require_version(5, 200);
+  federation["iowa"].train_to(1e6f);
+  federation.require_complete(2000);
+  std::int64_t refused = 0;
+  for (const auto& round : federation.world.rounds()) refused += round.at("refused").value("iowa", 0);
+  CHECK(refused == 3);
+}
+
 TEST_CASE("a site with other data is refused, with the digests of both") {
   Federation federation({"iowa", "oregon"}, 100);
   federation["iowa"].start();

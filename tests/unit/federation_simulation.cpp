@@ -70,6 +70,7 @@ void Node::start() {
   options.tokens_per_step = kTokensPerStep;
   options.lease_steps = 8;
   options.round_steps = 30;
+  options.overlap = world_.options_.overlap && role_ == "site";
   member_ = std::make_unique<Member>(MemberIdentity{name_, role_, "run", data_}, options,
                                      MemberState{disk_.model, disk_.base, disk_.velocity, disk_.consumed},
                                      static_cast<MemberHost&>(*this));
@@ -239,8 +240,9 @@ void Node::run_leader() {
   if (!running() || world_.now_s_ < paused_until_s_ || world_.now_s_ < training_until_s_) return;
   if (training_) {
     local_[static_cast<std::size_t>(member_->next_block())] =
-        std::exchange(poison_, std::nullopt).value_or(1);
+        std::exchange(poison_, std::nullopt).value_or(trained_value_);
     member_->block_done();
+    ++trained_;
     training_ = false;
     if (role_ == "site" && world_.pick(8) == 0) save();  // a checkpoint now and then
   }
@@ -520,7 +522,7 @@ void World::exchange(std::int64_t epoch, const Message& order) {
       own.back() += 0.5f;
       corrupt_.clear();
     }
-    after(uniform(0, 0.1), [this, epoch, &node, order, own, velocity = root.velocity_] {
+    after(uniform(0, options_.exchange_s), [this, epoch, &node, order, own, velocity = root.velocity_] {
       if (node.gateway_ != epoch || !node.order_) return;
       node.order_.reset();
       node.contribution_ = own;

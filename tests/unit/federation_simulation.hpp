@@ -25,6 +25,8 @@ struct Options {
   std::uint64_t seed = 1;
   double step_s = 0.5;      // of training on one block
   double latency_s = 0.05;  // most, one way
+  bool overlap = false;     // sites train on while a round is merged
+  double exchange_s = 0.1;  // most
 };
 
 class World;
@@ -43,6 +45,7 @@ class Node final : private MemberHost {
   void cut(double seconds);    // the connection to the hub is gone for so long
   void lose_disk();
   void poison_next_block(float value) { poison_ = value; }  // its training goes wrong, once
+  void train_to(float value) { trained_value_ = value; }     // from now on, instead of to 1
   void set_data(const std::string& digest) { data_ = digest; }
   // Why the hub has refused it; nothing where it has not. Without expect_refusal() that fails the test.
   void expect_refusal() { refusal_expected_ = true; }
@@ -50,6 +53,7 @@ class Node final : private MemberHost {
 
   bool running() const { return member_ != nullptr; }
   bool open() const { return open_; }
+  std::int64_t trained() const { return trained_; }  // blocks, whatever became of them
   const std::string& name() const { return name_; }
   const Member& member() const { return *member_; }
   std::int64_t version() const { return member_ ? member_->state().model.version : disk_.model.version; }
@@ -98,7 +102,9 @@ class Node final : private MemberHost {
   std::optional<Message> order_;                // Go or Sync
   double paused_until_s_ = 0, cut_until_s_ = 0, training_until_s_ = 0, leaving_since_s_ = 0;
   bool training_ = false, open_ = false;
+  std::int64_t trained_ = 0;
   std::optional<float> poison_;
+  float trained_value_ = 1;
   std::string data_ = "data";
   bool refusal_expected_ = false;
   std::optional<Refuse> refused_;

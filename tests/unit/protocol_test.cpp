@@ -23,6 +23,7 @@ std::vector<Message> examples() {
   hello.open = true;
   hello.model = kModel;
   hello.consumed = {{0, 3}, {5, 9}};
+  hello.pending = {{0, 3}};
   hello.leased = {{9, 40}};
   hello.doubt_epoch = 3;
   hello.doubt_round = 12;
