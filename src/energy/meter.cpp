@@ -1,6 +1,9 @@
 #include "energy/meter.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <iterator>
 
 #include "core/error.hpp"
@@ -108,6 +111,19 @@ std::unique_ptr<EnergyMeter> make_counter_meter(const SiteConfig& site,
                                                 bool on_gpus) {
   check_site(site);
   return std::make_unique<CounterMeter>(site, std::move(counters), on_gpus);
+}
+
+SiteConfig site_of_job(SiteConfig site) {
+  const char* text = std::getenv("SLURM_JOB_NUM_NODES");
+  int nodes = 0;
+  if (text == nullptr || std::from_chars(text, text + std::strlen(text), nodes).ec != std::errc() || nodes < 1 ||
+      nodes >= site.nodes)
+    return site;
+  const double share = static_cast<double>(nodes) / site.nodes;
+  site.train_power_w *= share;
+  site.idle_power_w *= share;
+  site.nodes = nodes;
+  return site;
 }
 
 std::unique_ptr<EnergyMeter> make_meter(const SiteConfig& site, bool real_time, const MeteredNode& node) {

@@ -38,6 +38,10 @@ struct MeteredNode {
   std::string powercap_folder = "/sys/class/powercap";
 };
 
+// The part of the site that this job runs on: where Slurm gave it fewer nodes than site.nodes (SLURM_JOB_NUM_NODES), the
+// declared powers are those nodes' share. Outside Slurm a job is taken to have them all.
+SiteConfig site_of_job(SiteConfig site);
+
 // The meter of this node by site.meter:
 //   counters  NVML for the node's GPUs and RAPL for its CPUs, or an error naming what is missing
 //   model     the declared power of [site] (train-power, idle-power)

@@ -19,7 +19,8 @@ std::optional<Signal> read_if_named(const SignalConfig& config) {
 SiteContext::SiteContext(const Config& config)
     : config_(config),
       clock_(make_clock(config.clock)),
-      balance_(config.site.train_power_w * config.site.pue, config.site.idle_power_w * config.site.pue) {
+      balance_(site_of_job(config.site).train_power_w * config.site.pue,
+               site_of_job(config.site).idle_power_w * config.site.pue) {
   if (has_live_signal(config)) {
     live_ = std::make_unique<LiveGate>(config);
   } else {

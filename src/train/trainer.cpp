@@ -119,7 +119,13 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
   NodeMeter meter;
   meter.since_s = monotonic_s();
   meter.other_nodes = site.nodes() > 1;
-  if (site.leader()) meter.meter = make_meter(config.site, config.clock.mode == "real", node);
+  if (site.leader()) {
+    const SiteConfig own = site_of_job(config.site);
+    if (own.nodes < config.site.nodes)
+      log_info("the job has {} of the site's {} nodes: their share of the declared powers counts, {:.0f} W while training",
+               own.nodes, config.site.nodes, own.train_power_w);
+    meter.meter = make_meter(own, config.clock.mode == "real", node);
+  }
   RemoteMeter remote(config, node, site.node_leader() && !site.leader());
   const auto engine = make_engine(config, setup.spec, setup.layout, loader, site);
 

@@ -189,6 +189,23 @@ TEST_CASE("declared power is marked as modelled and includes the PUE") {
   CHECK(ledger.measured_mj() == 0);
 }
 
+TEST_CASE("a job on some of the site's nodes is booked at their share of the declared power") {
+  SiteConfig site;
+  site.nodes = 4;
+  site.train_power_w = 2000;
+  site.idle_power_w = 500;
+  const auto nodes = GENERATE(values<std::string>({"", "1", "3", "4", "8", "none", "-2"}));
+  INFO("SLURM_JOB_NUM_NODES " << nodes);
+  setenv("SLURM_JOB_NUM_NODES", nodes.c_str(), 1);
+  const SiteConfig own = site_of_job(site);
+  unsetenv("SLURM_JOB_NUM_NODES");
+  const int expected = nodes == "1" ? 1 : nodes == "3" ? 3 : 4;
+  CHECK(own.nodes == expected);
+  CHECK(power_of(make_meter(own, false)->sample(Phase::solo, 1), Component::node) == 500 * expected);
+  CHECK(power_of(make_meter(own, false)->sample(Phase::idle, 1), Component::node) == 125 * expected);
+  CHECK(site_of_job(site).nodes == 4);
+}
+
 TEST_CASE("without counter and declaration energy is unknown, not zero") {
   const auto meter = make_meter(SiteConfig{}, false);
   CHECK(meter->source() == "unknown");
