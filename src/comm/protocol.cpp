@@ -385,13 +385,34 @@ std::string encode(const Message& message) {
       message);
 }
 
+namespace {
+
+// The hello of another version may have other fields. Who speaks, and in which version, is said alike in all of them: so
+// the hub can refuse it by name instead of dropping a stranger without a word.
+bool of_another_version(const std::string& type, const json& from) {
+  const auto protocol = from.find("protocol");
+  return type == Schema<Hello>::type && protocol != from.end() && protocol->is_number_integer() &&
+         *protocol != kProtocolVersion;
+}
+
+json as_own_hello(const json& from) {
+  Hello own;
+  own.member = own.role = "site";  // replaced
+  json hello = json::parse(encode(own));
+  for (const char* name : {"protocol", "member", "role"}) hello[name] = from.value(name, json());
+  return hello;
+}
+
+}  // namespace
+
 Message decode(std::string_view line) {
   const json from = parse_line(line);
   if (!from.is_object()) refuse("line", "is not a JSON object");
   const auto type = from.find("type");
   if (type == from.end()) refuse("type", "is missing");
   if (!type->is_string()) refuse("type", "expected a string");
-  return read_message(type->get<std::string>(), from);
+  const auto name = type->get<std::string>();
+  return read_message(name, of_another_version(name, from) ? as_own_hello(from) : from);
 }
 
 }  // namespace spillway

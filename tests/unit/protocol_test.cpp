@@ -150,6 +150,23 @@ TEST_CASE("the decoder names what is wrong") {
         "protocol: epoch.members: expected 1 to 64 of the characters a-z A-Z 0-9 _ . -");
 }
 
+TEST_CASE("another version's hello is read as far as a refusal needs it") {
+  // What version 2 sent: without `pending`. And a version to come, with a field that nobody knows yet.
+  const std::string old =
+      R"({"type":"hello","protocol":2,"member":"texas","role":"site","run":"r","data":"d","probe":"","open":true,)"
+      R"("model":{"version":0,"blocks":0,"hash":""},"consumed":[],"leased":[],"doubt_epoch":0,"doubt_round":0})";
+  const std::string coming = R"({"type":"hello","protocol":9,"member":"texas","role":"site","more":[1]})";
+  for (const std::string& line : {old, coming}) {
+    const Hello hello = std::get<Hello>(decode(line));
+    CHECK(hello.protocol == (line == old ? 2 : 9));
+    CHECK(hello.member == "texas");
+    CHECK(hello.role == "site");
+  }
+  CHECK_THROWS_WITH(decode(R"({"type":"hello","protocol":2,"member":"../texas","role":"site"})"),
+                    "protocol: hello.member: expected 1 to 64 of the characters a-z A-Z 0-9 _ . -");
+  CHECK_THROWS_WITH(decode(R"({"type":"hello","protocol":2})"), "protocol: hello.member: expected a string");
+}
+
 TEST_CASE("the decoder bounds what it accepts") {
   CHECK(error_of(std::string(kMaxLine + 1, ' ')) == "protocol: line: has 1048577 bytes, more than 1048576");
   const std::string deep = R"({"type":"status","snapshot":)" + std::string(100'000, '[');
