@@ -172,7 +172,7 @@ void add_provider_keys(const std::string& section, SignalConfig Config::*signal,
       "http: JSON pointer to the value's instant; default: when it came");
   add("key-file", &SignalConfig::key_file, "file with the API's key; watttime: USER:PASSWORD");
   add("key-env", &SignalConfig::key_env, "environment variable with the same");
-  add("key-header", &SignalConfig::key_header, "http: header that the key is appended to");
+  add("key-header", &SignalConfig::key_header, "http: header before the key, e.g. X-Api-Key:");
   add("ca-file", &SignalConfig::ca_file, "certificates to trust instead of the system's");
   add_duration("poll", &SignalConfig::poll_s, "live: time between two questions");
   add_duration("hold", &SignalConfig::hold_s,

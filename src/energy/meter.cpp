@@ -116,8 +116,8 @@ std::unique_ptr<EnergyMeter> make_counter_meter(const SiteConfig& site,
 SiteConfig site_of_job(SiteConfig site) {
   const char* text = std::getenv("SLURM_JOB_NUM_NODES");
   int nodes = 0;
-  if (text == nullptr || std::from_chars(text, text + std::strlen(text), nodes).ec != std::errc() || nodes < 1 ||
-      nodes >= site.nodes)
+  if (text == nullptr || std::from_chars(text, text + std::strlen(text), nodes).ec != std::errc() ||
+      nodes < 1 || nodes >= site.nodes)
     return site;
   const double share = static_cast<double>(nodes) / site.nodes;
   site.train_power_w *= share;

@@ -151,6 +151,12 @@ class UkCarbonIntensity final : public Provider {
   HttpOptions options_;
 };
 
+// One blank between header and key, as an INI file keeps none at a value's end; none after "token=".
+std::string with_key(std::string header, const std::string& key) {
+  while (header.ends_with(' ')) header.pop_back();
+  return header + (header.ends_with('=') ? "" : " ") + key;
+}
+
 // One value of any JSON document.
 class PointedJson final : public Provider {
  public:
@@ -162,7 +168,8 @@ class PointedJson final : public Provider {
            config.section, config.unit);
     value_at_ = pointer(".pointer", config.pointer);
     if (!config.time_pointer.empty()) time_at_ = pointer(".time-pointer", config.time_pointer);
-    if (!config.key_file.empty() || !config.key_env.empty()) header_ = config.key_header + read_key(config);
+    if (!config.key_file.empty() || !config.key_env.empty())
+      header_ = with_key(config.key_header, read_key(config));
   }
 
   Signal live(double now_unix_s) override {

@@ -122,8 +122,10 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
   if (site.leader()) {
     const SiteConfig own = site_of_job(config.site);
     if (own.nodes < config.site.nodes)
-      log_info("the job has {} of the site's {} nodes: their share of the declared powers counts, {:.0f} W while training",
-               own.nodes, config.site.nodes, own.train_power_w);
+      log_info(
+          "the job has {} of the site's {} nodes: their share of the declared powers counts, {:.0f} W while "
+          "training",
+          own.nodes, config.site.nodes, own.train_power_w);
     meter.meter = make_meter(own, config.clock.mode == "real", node);
   }
   RemoteMeter remote(config, node, site.node_leader() && !site.leader());

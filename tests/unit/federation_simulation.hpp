@@ -45,7 +45,7 @@ class Node final : private MemberHost {
   void cut(double seconds);    // the connection to the hub is gone for so long
   void lose_disk();
   void poison_next_block(float value) { poison_ = value; }  // its training goes wrong, once
-  void train_to(float value) { trained_value_ = value; }     // from now on, instead of to 1
+  void train_to(float value) { trained_value_ = value; }    // from now on, instead of to 1
   void set_data(const std::string& digest) { data_ = digest; }
   // Why the hub has refused it; nothing where it has not. Without expect_refusal() that fails the test.
   void expect_refusal() { refusal_expected_ = true; }

@@ -136,9 +136,10 @@ TEST_CASE("a cap that follows the excess opens windows with less than the full p
   CHECK_FALSE(allowed_at(limits, std::nullopt, 0.0019));
   CHECK_FALSE(allowed_at(limits, std::nullopt, std::nullopt));
   config.site.min_power_w = 500;
-  CHECK_THROWS_WITH(site_limits(config),
-                    "site local: site.min-power = 500 W: must be more than idle power (500 W) and at most the training "
-                    "power (4000 W), PUE included");
+  CHECK_THROWS_WITH(
+      site_limits(config),
+      "site local: site.min-power = 500 W: must be more than idle power (500 W) and at most the training "
+      "power (4000 W), PUE included");
   config.excess.file.clear();
   CHECK_THROWS_WITH(site_limits(config),
                     "site local: site.power-cap = excess needs excess.file or excess.provider");
@@ -151,15 +152,17 @@ TEST_CASE("a cap that follows the excess opens windows with less than the full p
   config.excess.file = "excess.csv";
   CHECK(site_limits(config).least_excess_mw() == Approx(0.003));
   config.site.idle_power_w = 3000;
-  CHECK_THROWS_WITH(site_limits(config),
-                    "site local: site.power-cap = 3000 W is not more than its idle power, 3000 W with the PUE");
+  CHECK_THROWS_WITH(
+      site_limits(config),
+      "site local: site.power-cap = 3000 W is not more than its idle power, 3000 W with the PUE");
 }
 
 TEST_CASE("bench --power: tokens per kWh against the cap, on the declared power model") {
-  const std::vector<std::string> small = {"bench", "--model.layers", "1", "--model.width", "64", "--model.heads", "1",
-                                          "--model.vocab", "64", "--model.sequence", "32", "--train.tokens-per-step",
-                                          "512", "--train.micro-batch", "4", "--train.threads", "1", "--power-seconds",
-                                          "0.5"};
+  const std::vector<std::string> small = {"bench", "--model.layers",      "1",  "--model.width",
+                                          "64",    "--model.heads",       "1",  "--model.vocab",
+                                          "64",    "--model.sequence",    "32", "--train.tokens-per-step",
+                                          "512",   "--train.micro-batch", "4",  "--train.threads",
+                                          "1",     "--power-seconds",     "0.5"};
   const auto bench = [&](std::vector<std::string> more) {
     more.insert(more.begin(), small.begin(), small.end());
     return run_spillway(more);
@@ -178,7 +181,10 @@ TEST_CASE("bench --power: tokens per kWh against the cap, on the declared power 
     CHECK(power[i].at("tokens_per_kwh").get<double>() ==
           Approx(power[i].at("tokens_per_s").get<double>() / power[i].at("mean_w").get<double>() * 3.6e6));
   }
-  CHECK(bench({"--power", "150"}).output.find("declare site.train-power and site.idle-power") != std::string::npos);
-  CHECK(bench({"--power", "150,x"}).output.find("expected powers in W such as 300,400,500") != std::string::npos);
-  CHECK(bench({"--power", "1", "--power-by", "magic"}).output.find("must be auto or pauses") != std::string::npos);
+  CHECK(bench({"--power", "150"}).output.find("declare site.train-power and site.idle-power") !=
+        std::string::npos);
+  CHECK(bench({"--power", "150,x"}).output.find("expected powers in W such as 300,400,500") !=
+        std::string::npos);
+  CHECK(bench({"--power", "1", "--power-by", "magic"}).output.find("must be auto or pauses") !=
+        std::string::npos);
 }
