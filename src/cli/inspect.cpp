@@ -81,7 +81,7 @@ void print_progress(const json& document) {
   const json& outer = document["outer"];
   line("committed",
        fmt::format("model version {}, {} blocks, hash {}", text_of(outer.value("version", json(0))),
-                   text_of(outer.value("blocks", json(0))), outer.value("hash", "")));
+                   text_of(outer.value("blocks", json(0))), text_of(outer.value("hash", json("")))));
   std::string ranges;
   for (const json& range : data.value("unmerged_blocks", json::array()))
     ranges += fmt::format(" [{}, {})", range.at(0).get<std::int64_t>(), range.at(1).get<std::int64_t>());
@@ -95,8 +95,8 @@ void print_energy(const json& energy) {
   };
   std::string text =
       fmt::format("{} kWh ({}), {} g CO2, {:.1f} % inside windows", cell(energy.at("energy_kwh"), "{:.4g}"),
-                  energy.value("source", "unknown source"), cell(energy.at("emissions_g"), "{:.4g}"),
-                  share("inside_kwh"));
+                  text_of(energy.value("source", json("unknown source"))),
+                  cell(energy.at("emissions_g"), "{:.4g}"), share("inside_kwh"));
   if (share("unknown_kwh") > 0)
     text += fmt::format(", carbon intensity unknown for {:.1f} %", share("unknown_kwh"));
   line("energy", text);
@@ -151,11 +151,11 @@ void print_overview(const json& document) {
   const json& sizes = document.at("sizes");
   const auto size = [&](const char* name) { return text_of(sizes.value(name, json(nullptr))); };
   line("file", fmt::format("{} ({}, {}, format {})", text_of(document.at("file")),
-                           document.value("kind", "unknown kind"), bytes_text(number(document.at("bytes"))),
-                           text_of(document.at("version"))));
-  line("site", document.value("site", ""));
+                           text_of(document.value("kind", json("unknown kind"))),
+                           bytes_text(number(document.at("bytes"))), text_of(document.at("version"))));
+  line("site", text_of(document.value("site", json(""))));
   line("digest", text_of(document.at("digest")));
-  line("run", document.value("run", ""));
+  line("run", text_of(document.value("run", json(""))));
   line("model",
        fmt::format("{} layers, width {}, {} heads, vocabulary {}, sequence {}, scalars {}: {} parameters",
                    size("layers"), size("width"), size("heads"), size("vocab"), size("sequence"),

@@ -118,7 +118,7 @@ json describe_checkpoint(const CheckpointReader& reader, const DescriptionParts&
   document["progress"] = to_json(reader.attributes("/progress"));
   document["data"] = describe_data(reader);
   if (reader.has("/outer")) document["outer"] = to_json(reader.attributes("/outer"));
-  if (document.value("kind", "") == "training") describe_training(reader, parts, document);
+  if (document.value("kind", json()) == "training") describe_training(reader, parts, document);
   document["tensors"] = json::array();
   for (const DatasetInfo& info : reader.datasets())
     if (info.type == "float32") document["tensors"].push_back(describe_tensor(reader, info, parts.tensors));

@@ -57,7 +57,8 @@ std::string relation(const json& a, const json& b) {
   if (of_b.contains(digest_a)) return "b continues a";
   if (std::any_of(of_a.begin(), of_a.end(), [&](const auto& digest) { return of_b.contains(digest); }))
     return "common ancestor";
-  return a.value("run", "a") == b.value("run", "b") ? "same run, no common checkpoint" : "unrelated";
+  return a.value("run", json("a")) == b.value("run", json("b")) ? "same run, no common checkpoint"
+                                                                : "unrelated";
 }
 
 json number_or_null(double value) { return std::isfinite(value) ? json(value) : json(nullptr); }
