@@ -101,7 +101,7 @@ struct SignalConfig {
   std::string time_pointer;       // http: JSON pointer to its instant; empty: the time of the answer
   std::string key_file;           // first line: the API's key, or USER:PASSWORD
   std::string key_env;            // the same, as the name of an environment variable
-  std::string key_header = "Authorization: Bearer ";  // http: header that the key is appended to
+  std::string key_header = "Authorization: Bearer";  // http: header before the key
   std::string ca_file;                                // certificates to trust instead of the system's
   double poll_s = 300;                                // time between two questions
   double hold_s = 900;  // a value still counts this long after its interval; then the site is closed
