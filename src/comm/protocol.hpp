@@ -47,7 +47,7 @@ namespace spillway {
 inline constexpr int kProtocolVersion = 3;
 inline constexpr std::size_t kMaxLine = 1 << 20;
 inline constexpr std::size_t kMaxMembers = 64;     // entries of any list or map of members
-inline constexpr std::size_t kMaxRanges = 10'000;  // of one list of blocks: two such lists fit into a line
+inline constexpr std::size_t kMaxRanges = 8'000;   // of one list of blocks: three such lists fit into a line
 inline constexpr std::size_t kMaxNumbers = 4096;   // of one list of measurements
 
 using BlockRanges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // half-open, ordered, disjoint
