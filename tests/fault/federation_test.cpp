@@ -25,18 +25,10 @@ class Federation {
   explicit Federation(std::int64_t steps, const std::string& compression = "bf16",
                       const std::string& overlap = "off") {
     runs::write_data(folder_.path() / "data");
-    // Tests run side by side: ports from the process's number.
-    const int base = 20000 + static_cast<int>(getpid() % 60) * 500;
     arguments_ = runs::Arguments{"--train.steps",
                                  std::to_string(steps),
                                  "--run.dir",
                                  run().string(),
-                                 "--federation.hub",
-                                 "127.0.0.1:" + std::to_string(base),
-                                 "--federation.port-min",
-                                 std::to_string(base + 10),
-                                 "--federation.port-count",
-                                 "480",
                                  "--federation.compression",
                                  compression,
                                  "--federation.overlap",
@@ -55,7 +47,7 @@ class Federation {
                                  "2024",
                                  "--train.checkpoint-every",
                                  "2s"} +
-                 runs::small_model(folder_.path() / "data");
+                 runs::own_ports() + runs::small_model(folder_.path() / "data");
   }
 
   Process start_hub() const {
@@ -129,10 +121,7 @@ class Federation {
     REQUIRE(last.at("total_mj") > 0);
     REQUIRE(in_log("checkpoint", read_energy(runs::newest(run() / site)).to_map()));
 
-    const auto printed = runs::run(0, {"report", run().string(), "--format", "json"}, folder_.path());
-    INFO(printed.output);
-    REQUIRE(printed.status == 0);
-    const auto report = nlohmann::json::parse(printed.output.substr(printed.output.find('{')));
+    const auto report = runs::report(run());
     std::int64_t of_rounds_mj = 0, of_rounds_ug = 0;
     for (const auto& round : report.at("rounds")) {
       if (!round.at("sites").contains(site)) continue;

@@ -1,5 +1,5 @@
 // `spillway local` with a site whose signal is live: its job runs while the gate is open.
-#include <unistd.h>
+#include <algorithm>
 
 #include "io/checkpoint_folder.hpp"
 #include "tests/catch.hpp"
@@ -14,14 +14,12 @@ using runs::operator+;
 namespace {
 
 // Waits until the site's energy log has `count` lines of an event.
-bool wait_for(const std::filesystem::path& log, const std::string& event, std::size_t count,
-              Process& process) {
-  const std::string words = "\"event\":\"" + event + "\"";
+bool wait_for(const std::filesystem::path& log, const std::string& event, int count, Process& process) {
   for (int tries = 0; tries < 3000 && process.running(); ++tries) {
-    const std::string text = runs::read_file(log);
-    std::size_t found = 0;
-    for (auto at = text.find(words); at != std::string::npos; at = text.find(words, at + 1)) ++found;
-    if (found >= count) return true;
+    const auto lines = TelemetryLog::read(log);
+    if (std::count_if(lines.begin(), lines.end(),
+                      [&](const TelemetryLine& line) { return line.event == event; }) >= count)
+      return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   return false;
@@ -33,7 +31,6 @@ TEST_CASE("a live gate starts a site's job, suspends it and starts it again") {
   const StandIn server;
   const TemporaryFolder folder;
   runs::write_data(folder.path() / "data");
-  const int port = 20000 + static_cast<int>(getpid() % 60) * 500;
   std::ofstream(folder.path() / "run.ini")
       << "[local]\nsites = here\nsuspend-lead = 1s\n[site.here]\nsignal.provider = http\nsignal.url = "
       << server.url("/value") << "\nsignal.pointer = /grid/0/mw\nsignal.unit = g/kWh\nsignal.poll = 100ms\n"
@@ -47,15 +44,9 @@ TEST_CASE("a live gate starts a site's job, suspends it and starts it again") {
                                          "1200",
                                          "--train.log-every",
                                          "0",
-                                         "--federation.hub",
-                                         "127.0.0.1:" + std::to_string(port),
-                                         "--federation.port-min",
-                                         std::to_string(port + 10),
-                                         "--federation.port-count",
-                                         "480",
                                          "--federation.round-length",
                                          "1s"} +
-                         runs::small_model(folder.path() / "data");
+                         runs::own_ports() + runs::small_model(folder.path() / "data");
   Process process(runs::command(0, arguments, folder.path() / "log"));
   const auto site = folder.path() / "run" / "here";
   const auto log = site / TelemetryLog::kFileName;

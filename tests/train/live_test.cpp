@@ -49,11 +49,7 @@ TEST_CASE("live marginal, average and excess signals: gate, emissions by both ac
   INFO(runs::read_file(folder.path() / "log"));
   CHECK(*process.status() == 75);
 
-  const auto result =
-      runs::run(0, {"report", (folder.path() / "run").string(), "--format", "json"}, folder.path());
-  INFO(result.output);
-  REQUIRE(result.status == 0);
-  const json document = json::parse(result.output.substr(result.output.find('{')));
+  const json document = runs::report(folder.path() / "run");
   const json& site = document.at("sites").at(0);
   const json& signal = site.at("signal");
   CHECK(signal.at("live") == true);

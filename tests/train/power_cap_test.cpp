@@ -88,11 +88,7 @@ TEST_CASE("a cap of half the power: about half of it used, half of the time paus
   INFO(difference.output);
   CHECK(difference.status == 0);
 
-  const auto made =
-      runs::run(0, {"report", (folder.path() / "capped").string(), "--format", "json"}, folder.path());
-  INFO(made.output);
-  REQUIRE(made.status == 0);
-  const json cap = json::parse(made.output.substr(made.output.find('{'))).at("sites").at(0).at("power_cap");
+  const json cap = runs::report(folder.path() / "capped").at("sites").at(0).at("power_cap");
   CHECK(cap.at("setting") == 1000.0);
   CHECK(cap.at("highest_w") == 1000.0);
   CHECK(cap.at("mean_power_w").get<double>() == Approx(half.mean_w()));

@@ -49,14 +49,6 @@ runs::Arguments powered(const std::filesystem::path& folder) {
                                                               "50ms"};
 }
 
-json report(const std::filesystem::path& folder, const runs::Arguments& more = {}) {
-  const auto result =
-      runs::run(0, runs::Arguments{"report", (folder / "run").string(), "--format", "json"} + more, folder);
-  INFO(result.output);
-  REQUIRE(result.status == 0);
-  return json::parse(result.output.substr(result.output.find('{')));
-}
-
 std::int64_t sum(const json& object, const char* field) {
   std::int64_t total = 0;
   for (const auto& [name, part] : object.items()) total += part.at(field).get<std::int64_t>();
@@ -98,7 +90,7 @@ TEST_CASE("report, checkpoint and log agree to the last millijoule, through a su
   CHECK(checkpoint->energy == kept);
   CHECK(lines.back().event == "end");
 
-  const json document = report(folder.path());
+  const json document = runs::report(folder.path() / "run");
   const json& own = document.at("sites").at(0);
   CHECK(document.at("state") == "complete");
   CHECK(own.at("energy").at("energy_mj") == lines.back().energy.total_mj());
@@ -152,7 +144,7 @@ TEST_CASE("a report of a run that has only begun, or lost its checkpoints, says 
   line.energy.add(Phase::solo, 3.6e6, 1780272000, line.unix_s, nullptr, {});
   log.append(line);
   std::ofstream(folder.path() / "sacct") << "JobIDRaw|ConsumedEnergyRaw\n4711|1800000\n4711.batch|5\n";
-  const json document = report(folder.path(), {"--sacct", (folder.path() / "sacct").string()});
+  const json document = runs::report(folder.path() / "run", {"--sacct", (folder.path() / "sacct").string()});
   CHECK(document.at("state") == "running");
   CHECK(document.at("notes").at(0) ==
         "texas: no checkpoint yet: its configuration and losses per step are not known");

@@ -1,11 +1,14 @@
 // Runs of the real program on small data, for tests.
 #pragma once
 
+#include <unistd.h>
+
 #include <cmath>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -13,6 +16,7 @@
 #include "data/shard.hpp"
 #include "io/checkpoint.hpp"
 #include "io/checkpoint_folder.hpp"
+#include "tests/catch.hpp"
 
 namespace runs {
 
@@ -84,6 +88,22 @@ inline Arguments operator+(Arguments left, const Arguments& right) {
 
 inline spillway::CheckpointReader newest(const std::filesystem::path& folder) {
   return spillway::CheckpointReader(spillway::newest_checkpoint(folder).value());
+}
+
+// A hub and gateways on ports of this process's own: tests run side by side.
+inline Arguments own_ports() {
+  const int base = 20000 + static_cast<int>(getpid() % 60) * 500;
+  return {"--federation.hub",        "127.0.0.1:" + std::to_string(base), "--federation.port-min",
+          std::to_string(base + 10), "--federation.port-count",           "480"};
+}
+
+// What `spillway report` says of a run, as JSON.
+inline nlohmann::json report(const std::filesystem::path& run_folder, const Arguments& more = {}) {
+  const Result result =
+      run(0, Arguments{"report", run_folder.string(), "--format", "json"} + more, run_folder.parent_path());
+  INFO(result.output);
+  REQUIRE(result.status == 0);
+  return nlohmann::json::parse(result.output.substr(result.output.find('{')));
 }
 
 }  // namespace runs
