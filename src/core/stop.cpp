@@ -42,8 +42,7 @@ void install_stop_handlers() {
   for (const int signal_number : {SIGUSR1, SIGTERM, SIGINT}) {
     struct sigaction former = {};
     sigaction(signal_number, &action, &former);
-    const bool first = former.sa_handler == SIG_DFL || former.sa_handler == SIG_IGN;
-    if (!first && former.sa_handler != on_signal)
+    if (former.sa_handler != SIG_DFL && former.sa_handler != SIG_IGN && former.sa_handler != on_signal)
       say_whose(signal_number, reinterpret_cast<void*>(former.sa_handler));
     sigaddset(&unblocked, signal_number);
   }

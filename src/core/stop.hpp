@@ -4,7 +4,7 @@
 namespace spillway {
 
 // Installs the handlers. Call before MPI is initialized, so that mpirun's forwarded signals meet them, and again when all
-// libraries are: some take signals for themselves (on Ubuntu 24.04 SIGUSR1 no longer arrived after MPI_Init). Says which did.
+// libraries are: some take signals for themselves (libLLVM on a machine with Ubuntu 24.04 and GPUs). Says which did.
 // They are unblocked in the calling thread: a parent may have left them blocked. A second SIGINT ends the process at once.
 void install_stop_handlers();
 

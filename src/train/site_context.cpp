@@ -14,13 +14,16 @@ std::optional<Signal> read_if_named(const SignalConfig& config) {
   return config.file.empty() ? std::nullopt : std::optional(read_signal(config));
 }
 
+PowerBalance declared_balance(const SiteConfig& site) {
+  return PowerBalance(site.train_power_w * site.pue, site.idle_power_w * site.pue);
+}
+
 }  // namespace
 
 SiteContext::SiteContext(const Config& config)
     : config_(config),
       clock_(make_clock(config.clock)),
-      balance_(site_of_job(config.site).train_power_w * config.site.pue,
-               site_of_job(config.site).idle_power_w * config.site.pue) {
+      balance_(declared_balance(site_of_job(config.site))) {
   if (has_live_signal(config)) {
     live_ = std::make_unique<LiveGate>(config);
   } else {
