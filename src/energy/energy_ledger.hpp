@@ -13,7 +13,9 @@
 
 namespace spillway {
 
-// What the site was doing while the energy flowed.
+// What the site was doing while the energy flowed. solo: training alone, merges with the vault included; federated: training
+// in a federation with other sites, exchanges included; checkpoint: until the copy is taken; drain: from the decision to stop
+// to the end; idle: waiting for the hub, for data or for a federation to form, and pauses for a power cap.
 enum class Phase { startup, solo, federated, checkpoint, drain, idle };
 inline constexpr std::array<const char*, 6> kPhaseNames = {"startup",    "solo",  "federated",
                                                            "checkpoint", "drain", "idle"};

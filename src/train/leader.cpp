@@ -208,13 +208,14 @@ std::optional<Decision> Leader::next_federated() {
     return std::nullopt;
   }
   if (checkpoint_due()) return checkpoint("periodic");
+  const Phase phase_at_work = member_->federated() ? Phase::federated : Phase::solo;
   if (!member_->may_train()) {
-    enter(member_->welcomed() ? Phase::federated : Phase::idle);
+    enter(member_->merging() ? phase_at_work : Phase::idle);
     return std::nullopt;
   }
   // Only committed models are validated: those are what the run is about.
   if (at_committed && validated_step_ != committed && validation_due(committed)) return validation(committed);
-  enter(member_->federated() ? Phase::federated : Phase::solo);
+  enter(phase_at_work);
   return Decision{Decision::Action::train, 0, member_->next_block(), member_->global_step()};
 }
 

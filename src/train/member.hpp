@@ -92,6 +92,8 @@ class Member {
   bool connected() const { return connected_; }
   bool welcomed() const { return clock_.has_value(); }
   bool federated() const { return sites_in_epoch_ > 1; }  // trains together with other sites
+  // Its round has ended, and the merge is awaited or under way.
+  bool merging() const { return connected_ && (ready_ || go_ || candidate_valid_); }
   const std::optional<ClockSpec>& clock() const { return clock_; }
   const MemberState& state() const { return state_; }
   // Optimizer steps behind the local parameters: the step that schedules read.

@@ -11,6 +11,7 @@ namespace spillway {
 namespace {
 
 constexpr double kLongestNap_s = 0.05;  // until a request to stop is seen
+constexpr double kLeastNap_s = 1e-6;    // less is lost in the clock's rounding
 constexpr double kShortestPause_s = 0.005;
 constexpr double kMostCredit_s = 1;  // of a machine that slept for longer, nothing more is carried on
 
@@ -28,18 +29,28 @@ void Pacer::end_work() {
   if (!paces()) worked_s_ = 0;
 }
 
-void Pacer::pause() {
+double Pacer::nap_s() {
   const double now_s = time_.now_s();
-  owed_s_ += ratio_ * (worked_s_ + now_s - since_s_);
-  worked_s_ = 0;
+  if (!pausing_) {
+    owed_s_ += ratio_ * (worked_s_ + now_s - since_s_);
+    worked_s_ = 0;
+    since_s_ = now_s;
+    if (owed_s_ < kShortestPause_s) return 0;
+    pausing_ = true;
+    paused_s_ = now_s;
+    if (watch_) watch_(true);
+  }
+  const double left_s = owed_s_ - (now_s - paused_s_);
+  if (left_s > kLeastNap_s && stop_signal() == 0) return std::min(left_s, kLongestNap_s);
+  pausing_ = false;
   since_s_ = now_s;
-  if (owed_s_ < kShortestPause_s) return;
-  if (watch_) watch_(true);
-  for (double left_s = owed_s_; left_s > 0 && stop_signal() == 0; left_s = now_s + owed_s_ - time_.now_s())
-    time_.sleep(std::min(left_s, kLongestNap_s));
-  since_s_ = time_.now_s();
-  owed_s_ = std::max(std::min(owed_s_ - (since_s_ - now_s), 0.0), -kMostCredit_s);
+  owed_s_ = std::max(std::min(left_s, 0.0), -kMostCredit_s);
   if (watch_) watch_(false);
+  return 0;
+}
+
+void Pacer::pause() {
+  for (double seconds = nap_s(); seconds > 0; seconds = nap_s()) nap(seconds);
 }
 
 }  // namespace spillway

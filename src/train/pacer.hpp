@@ -27,8 +27,12 @@ class Pacer {
   void end_work();
   // What lay between two pieces of work and drew their power.
   void add_work(double seconds) { worked_s_ += seconds; }
-  // Between two pieces of it, when the device has finished the first: pauses for the work done so far. Very short pauses are
-  // put off, and what one was too long the next one is shorter. Ends early where the process is asked to stop.
+  // Between two pieces of it, when the device has finished the first: the seconds to sleep now before asking again, 0.05 at
+  // most; 0: the work done so far is paid for, go on. Very short pauses are put off, and what one was too long the next one
+  // is shorter. A pause ends early where the process is asked to stop.
+  double nap_s();
+  void nap(double seconds) { time_.sleep(seconds); }
+  // All naps of one pause, for a rank that works alone.
   void pause();
 
  private:
@@ -38,6 +42,8 @@ class Pacer {
   double since_s_ = 0;   // monotonic, of the work going on
   double worked_s_ = 0;  // not paid for yet
   double owed_s_ = 0;    // of pauses; negative: they were too long
+  bool pausing_ = false;
+  double paused_s_ = 0;  // monotonic, when the pause began
 };
 
 }  // namespace spillway

@@ -14,6 +14,7 @@ double each_gpu_w(const SiteConfig& site, double cap_w, int gpus) {
 
 SitePower::SitePower(const Config& config, SiteComm& site, const MeteredNode& node, Leader* leader)
     : site_config_(config.site),
+      site_(site),
       pacer_(leader == nullptr ? Pacer::Watch() : [leader](bool pausing) { leader->paused(pausing); }) {
   if (!site_config_.power_capped()) return;
   std::string reason = "the site's power is modelled";
@@ -42,23 +43,34 @@ void SitePower::limit_gpus(double cap_w) {
   if (limits_ && cap_w > 0) limits_->set_w(each_gpu_w(site_config_, cap_w, gpus_));
 }
 
-StepOutcome SitePower::train(Engine& engine, const Decision& decision) {
-  if (!site_config_.power_capped()) return engine.train(decision.block, decision.global_step);
-  limit_gpus(decision.power_cap_w);
+void SitePower::begin_work(const Decision& decision) {
   pacer_.set_ratio(decision.pause_ratio);
   pacer_.add_work(decision.gap_s);
   pacer_.begin_work();
+}
+
+void SitePower::pause() {
+  for (;;) {
+    double seconds = site_.leader() ? pacer_.nap_s() : 0;
+    site_.broadcast(seconds);
+    if (seconds <= 0) return;
+    pacer_.nap(seconds);
+  }
+}
+
+StepOutcome SitePower::train(Engine& engine, const Decision& decision) {
+  if (!site_config_.power_capped()) return engine.train(decision.block, decision.global_step);
+  limit_gpus(decision.power_cap_w);
+  begin_work(decision);
   const StepOutcome outcome =
       engine.train(decision.block, decision.global_step,
-                   pacer_.paces() ? std::function<void()>([this] { pacer_.pause(); }) : nullptr);
+                   decision.pause_ratio > 0 ? std::function<void()>([this] { pause(); }) : nullptr);
   pacer_.end_work();
   return outcome;
 }
 
 double SitePower::validate(Engine& engine, const Decision& decision) {
-  pacer_.set_ratio(decision.pause_ratio);
-  pacer_.add_work(decision.gap_s);
-  pacer_.begin_work();
+  begin_work(decision);
   const double loss_nats = engine.validate();
   pacer_.end_work();
   return loss_nats;

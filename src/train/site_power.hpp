@@ -12,7 +12,8 @@
 
 namespace spillway {
 
-// One rank's part. The leader's decisions carry cap and pauses, so that all ranks act alike.
+// One rank's part. The leader's decisions carry the cap, and its pacer says when all ranks pause and for how long: were each
+// to count its own work, it would count its waiting for another's pause too, and both would pause ever longer.
 class SitePower {
  public:
   // Collective. Without a cap in the configuration it does nothing ever. leader: null on other ranks.
@@ -25,9 +26,12 @@ class SitePower {
 
  private:
   void limit_gpus(double cap_w);
+  void begin_work(const Decision& decision);
+  void pause();  // collective
 
   const SiteConfig& site_config_;
-  Pacer pacer_;
+  SiteComm& site_;
+  Pacer pacer_;                             // the leader's counts
   std::unique_ptr<GpuPowerLimits> limits_;  // on a node's first rank, where all nodes may set them
   int gpus_ = 0;                            // of the site
 };

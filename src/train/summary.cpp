@@ -15,7 +15,7 @@
 #include "io/checkpoint_folder.hpp"
 #include "train/journal.hpp"
 #include "train/run_history.hpp"
-#include "train/setup.hpp"
+#include "train/telemetry.hpp"
 #include "train/training_state.hpp"
 
 namespace spillway {
@@ -26,11 +26,14 @@ struct SiteResult {
   EnergyLedger energy;
 };
 
-std::optional<SiteResult> read_site(const std::filesystem::path& folder) {
-  const auto file = newest_checkpoint(folder);
-  if (!file) return std::nullopt;
-  const CheckpointReader reader(*file);
-  return SiteResult{read_training_record(reader), read_energy(reader)};
+// The energy is the log's: it knows more than the checkpoint, the last checkpoint's own energy for one.
+SiteResult read_site(const std::filesystem::path& folder) {
+  SiteResult result;
+  if (const auto file = newest_checkpoint(folder))
+    result.record = read_training_record(CheckpointReader(*file));
+  const auto log = TelemetryLog::read(folder / TelemetryLog::kFileName);
+  if (!log.empty()) result.energy = log.back().energy;
+  return result;
 }
 
 nlohmann::json number_or_null(double value) {
@@ -80,9 +83,7 @@ nlohmann::json summarize_run(const Config& common, const std::map<std::string, C
   std::int64_t tokens = 0;
   summary["sites"] = nlohmann::json::object();
   for (const auto& [name, config] : sites) {
-    const auto result = read_site(std::filesystem::path(common.run.dir) / name);
-    const TrainingRecord record = result ? result->record : TrainingRecord{};
-    const EnergyLedger energy = result ? result->energy : EnergyLedger{};
+    const auto [record, energy] = read_site(std::filesystem::path(common.run.dir) / name);
     summary["sites"][name] = {{"windows", record.lineage.size()},  {"trained_s", record.trained_s},
                               {"tokens", record.tokens},           {"suspends", record.suspends},
                               {"energy_kwh", energy.energy_kwh()}, {"emissions_g", energy.emissions_g()}};

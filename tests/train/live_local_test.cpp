@@ -65,4 +65,9 @@ TEST_CASE("a live gate starts a site's job, suspends it and starts it again") {
   for (const TelemetryLine& line : TelemetryLog::read(log))
     if (line.event == "start" || line.event == "end") jobs.push_back(line.event);
   CHECK(jobs == std::vector<std::string>{"start", "end", "start", "end"});
+  // Summary and report tell the same energy, that of the last checkpoint included.
+  const auto summary = nlohmann::json::parse(runs::read_file(folder.path() / "run" / "summary.json"));
+  const auto report = runs::report(folder.path() / "run");
+  CHECK(summary.at("sites").at("here").at("energy_kwh") ==
+        report.at("sites").at(0).at("energy").at("energy_kwh"));
 }

@@ -128,6 +128,36 @@ TEST_CASE("report, checkpoint and log agree to the last millijoule, through a su
   CHECK(markdown.output.find("| baseline |") != std::string::npos);
 }
 
+TEST_CASE(
+    "a suspended run uses the declared powers for as long as it ran, as an uninterrupted one, once per "
+    "site") {
+  const TemporaryFolder folder;
+  runs::write_data(folder.path() / "data");
+  write_signal(folder.path() / "signal.csv");
+  const int ranks = GENERATE(1, 2);
+  const auto train = runs::Arguments{"train", "--train.steps", "40"} + powered(folder.path());
+  const bool suspended = GENERATE(false, true);
+  INFO(ranks << " ranks, suspended: " << suspended);
+  for (const char* stop : {"20", "0"})
+    if (suspended || *stop == '0') {
+      const auto result =
+          runs::run(ranks, train + runs::Arguments{"--train.stop-after", stop}, folder.path());
+      INFO(result.output);
+      REQUIRE(result.status == (*stop == '0' ? 0 : 75));
+    }
+  // Of every job, from its first line on.
+  double expected_j = 0, booked_j = 0;
+  const auto lines = TelemetryLog::read(folder.path() / "run" / "local" / TelemetryLog::kFileName);
+  for (std::size_t i = 1; i < lines.size(); ++i) {
+    if (lines[i].event == "start") continue;
+    const double power_w = lines[i].phase == Phase::idle ? 468 : 2024;
+    expected_j += power_w * 1.2 * (lines[i].unix_s - lines[i - 1].unix_s);
+    booked_j += static_cast<double>(lines[i].energy.since(lines[i - 1].energy).total_mj()) * 1e-3;
+  }
+  CHECK(expected_j > 1000);
+  CHECK(booked_j == Approx(expected_j).epsilon(1e-3));
+}
+
 TEST_CASE("a report of a run that has only begun, or lost its checkpoints, says so") {
   const TemporaryFolder folder;
   const auto site = folder.path() / "run" / "texas";
