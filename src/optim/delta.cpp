@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.hpp"
 
@@ -29,32 +30,67 @@ void add_block(std::span<double> sketch, std::uint64_t number, std::span<const f
   }
 }
 
+// A piece of the vector that lies in one tensor. Sums are made piece by piece and added in order, so that they do not
+// depend on the number of threads.
+struct Piece {
+  std::size_t tensor, begin, end;
+};
+constexpr std::size_t kPiece = std::size_t{1} << 20;
+
+std::vector<Piece> divide(std::size_t size, std::span<const std::int64_t> tensor_ends) {
+  std::vector<Piece> pieces;
+  std::size_t begin = 0;
+  for (std::size_t tensor = 0; tensor <= tensor_ends.size(); ++tensor) {
+    const bool rest = tensor == tensor_ends.size();
+    const auto end = rest ? size : static_cast<std::size_t>(tensor_ends[tensor]);
+    SPILLWAY_CHECK(end >= begin && end <= size);
+    for (; begin < end; begin = std::min(begin + kPiece, end))
+      pieces.push_back({tensor, begin, std::min(begin + kPiece, end)});
+  }
+  return pieces;
+}
+
 double square_sum(std::span<const float> values) {
   double sum = 0;
-  for (const float value : values) sum += static_cast<double>(value) * static_cast<double>(value);
+#pragma omp simd reduction(+ : sum)
+  for (std::size_t i = 0; i < values.size(); ++i)
+    sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
   return sum;
+}
+
+std::vector<double> sketch_of(std::span<const float> delta) {
+  const std::size_t pieces = (delta.size() + kPiece - 1) / kPiece;
+  std::vector<std::vector<double>> parts(pieces, std::vector<double>(kSketchSize));
+#pragma omp parallel for schedule(dynamic) if (pieces > 1)
+  for (std::size_t piece = 0; piece < pieces; ++piece) {
+    const std::size_t end = std::min((piece + 1) * kPiece, delta.size());
+    for (std::size_t at = piece * kPiece; at < end; at += kBlock)
+      add_block(parts[piece], at / kBlock, delta.subspan(at, std::min(kBlock, end - at)));
+  }
+  std::vector<double> sketch(kSketchSize);
+  for (const std::vector<double>& part : parts)
+    for (std::size_t i = 0; i < sketch.size(); ++i) sketch[i] += part[i];
+  return sketch;
 }
 
 }  // namespace
 
 DeltaStatistics measure_delta(std::span<const float> delta, std::span<const std::int64_t> tensor_ends) {
-  DeltaStatistics result;
-  std::size_t first = 0;
-  double sum = 0;
-  for (const std::int64_t end : tensor_ends) {
-    SPILLWAY_CHECK(end >= static_cast<std::int64_t>(first) && end <= static_cast<std::int64_t>(delta.size()));
-    const double part = square_sum(delta.subspan(first, static_cast<std::size_t>(end) - first));
-    result.tensor_norms.push_back(std::sqrt(part));
-    sum += part;
-    first = static_cast<std::size_t>(end);
-  }
-  sum += square_sum(delta.subspan(first));
-  result.norm = std::sqrt(sum);
+  const std::vector<Piece> pieces = divide(delta.size(), tensor_ends);
+  std::vector<double> sums(pieces.size());
+#pragma omp parallel for schedule(dynamic) if (delta.size() > kPiece)
+  for (std::size_t i = 0; i < pieces.size(); ++i)
+    sums[i] = square_sum(delta.subspan(pieces[i].begin, pieces[i].end - pieces[i].begin));
+  std::vector<double> squares(tensor_ends.size() + 1);  // the last: what belongs to no tensor
+  for (std::size_t i = 0; i < pieces.size(); ++i) squares[pieces[i].tensor] += sums[i];
+  const double sum = std::accumulate(squares.begin(), squares.end(), 0.0);
   // Squares of floats cannot overflow a double: a sum that is not finite comes from an element.
   if (!std::isfinite(sum)) return {false, 0, {}, {}};
-  result.sketch.resize(kSketchSize);
-  for (std::size_t at = 0; at < delta.size(); at += kBlock)
-    add_block(result.sketch, at / kBlock, delta.subspan(at, std::min(kBlock, delta.size() - at)));
+  DeltaStatistics result;
+  result.norm = std::sqrt(sum);
+  squares.pop_back();
+  for (const double square : squares) result.tensor_norms.push_back(std::sqrt(square));
+  result.sketch = sketch_of(delta);
   return result;
 }
 

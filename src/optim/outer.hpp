@@ -1,6 +1,7 @@
 // The outer step of local training (DiLoCo): how the sites' results of a round become the next common model.
 // Pure functions over host memory, elementwise and without contraction to fused multiply-adds: every member that has
 // the same inputs gets the same bits. Spans of one call have equal lengths; any segmentation gives the same result.
+// Training waits for these: long vectors are divided among the host's threads.
 #pragma once
 
 #include <span>
@@ -23,6 +24,9 @@ void outer_step(std::span<float> next, std::span<float> velocity, std::span<cons
 // The plain average of the last rounds: next = base − Δ ;  v ← 0, as this round has no part in any momentum.
 void outer_average(std::span<float> next, std::span<float> velocity, std::span<const float> base,
                    std::span<const float> mean_delta);
+
+void outer_copy(std::span<float> to, std::span<const float> from);
+void outer_clear(std::span<float> values);
 
 // Delayed application, where training has gone on since `snapshot` was handed in: local ← local + (merged − snapshot).
 void outer_catch_up(std::span<float> local, std::span<const float> merged, std::span<const float> snapshot);

@@ -150,8 +150,8 @@ void Member::on(const Epoch& message) {
 
 void Member::on(const Sync& message) {
   if (message.model.version == state_.model.version) {  // the root
-    std::copy(state_.base.begin(), state_.base.end(), host_.contribution().begin());
-    std::copy(state_.velocity.begin(), state_.velocity.end(), host_.mailbox_velocity().begin());
+    outer_copy(host_.contribution(), state_.base);
+    outer_copy(host_.mailbox_velocity(), state_.velocity);
   }
   host_.send(Prepared{message.epoch, 0});
 }
@@ -171,8 +171,8 @@ void Member::on(const Received& message) {
   pending_.clear();
   state_.feedback.clear();  // of a merge that this model has left behind
   state_.model = message.model;
-  std::copy(parameters.begin(), parameters.end(), state_.base.begin());
-  std::copy(velocity.begin(), velocity.end(), state_.velocity.begin());
+  outer_copy(state_.base, parameters);
+  outer_copy(state_.velocity, velocity);
   host_.write_parameters(state_.base);
   stale_ = false;
   candidate_valid_ = ready_ = false;
@@ -193,13 +193,13 @@ void Member::on(const Go& message) {
   if (message.merge == "adopt") {
     hand_in();
   } else {
-    if (pending_.empty()) std::fill(host_.contribution().begin(), host_.contribution().end(), 0.0f);
+    if (pending_.empty()) outer_clear(host_.contribution());
     if (message.wire == "int8") {
       const auto feedback = host_.mailbox_feedback();
       if (state_.feedback.empty())
-        std::fill(feedback.begin(), feedback.end(), 0.0f);
+        outer_clear(feedback);
       else
-        std::copy(state_.feedback.begin(), state_.feedback.end(), feedback.begin());
+        outer_copy(feedback, state_.feedback);
     }
   }
   host_.send(Prepared{message.epoch, message.round});
@@ -209,7 +209,7 @@ void Member::on(const Go& message) {
 void Member::hand_in() {
   if (pending_.empty()) return;
   if (options_.overlap)
-    std::copy(snapshot_.begin(), snapshot_.end(), host_.contribution().begin());
+    outer_copy(host_.contribution(), snapshot_);
   else
     host_.read_parameters(host_.contribution());
 }
@@ -225,18 +225,25 @@ void Member::on(const Exchanged& message) {
     return;  // of an epoch given up since
   const auto result = host_.contribution();
   candidate_.model = go_->next;
-  candidate_.base.assign(result.begin(), result.end());
-  candidate_.velocity = state_.velocity;
+  candidate_.base.resize(result.size());
+  candidate_.velocity.resize(result.size());
   candidate_.feedback.clear();
   if (go_->merge != "adopt" && go_->wire == "int8") {
     const auto feedback = host_.mailbox_feedback();
     candidate_.feedback.assign(feedback.begin(), feedback.end());
   }
-  if (go_->reset_velocity) std::fill(candidate_.velocity.begin(), candidate_.velocity.end(), 0.0f);
-  if (go_->merge == "nesterov")
-    outer_step(candidate_.base, candidate_.velocity, state_.base, result, options_.outer);
-  else if (go_->merge == "average")
+  if (go_->merge == "average") {
     outer_average(candidate_.base, candidate_.velocity, state_.base, result);
+  } else {
+    if (go_->reset_velocity)
+      outer_clear(candidate_.velocity);
+    else
+      outer_copy(candidate_.velocity, state_.velocity);
+    if (go_->merge == "nesterov")
+      outer_step(candidate_.base, candidate_.velocity, state_.base, result, options_.outer);
+    else
+      outer_copy(candidate_.base, result);
+  }
   candidate_.model.hash = xxh3_hex({bytes_of(candidate_.base), bytes_of(candidate_.velocity)});
   host_.candidate_ready(candidate_);
   candidate_valid_ = true;

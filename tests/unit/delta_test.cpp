@@ -1,6 +1,8 @@
 // Statistics of deltas against direct computation in double, and the hub's decision about them.
 #include "optim/delta.hpp"
 
+#include <omp.h>
+
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -47,6 +49,23 @@ TEST_CASE("norms of a delta, whole and per tensor") {
   CHECK(measured.tensor_norms[1] == Approx(norm_of(std::span(delta).subspan(1, 399))));
   CHECK(measured.tensor_norms[2] == Approx(norm_of(std::span(delta).subspan(400))));
   CHECK(measure_delta(delta, {}).norm == Approx(measured.norm));
+}
+
+TEST_CASE("statistics of a long delta do not depend on the number of threads") {
+  std::mt19937 random(9);
+  const auto delta = random_vector(random, 3'000'001);
+  const std::vector<std::int64_t> ends = {5, 1'500'000, 2'999'999};
+  const int threads = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const DeltaStatistics one = measure_delta(delta, ends);
+  omp_set_num_threads(3);
+  const DeltaStatistics three = measure_delta(delta, ends);
+  omp_set_num_threads(threads);
+  CHECK(one.norm == Approx(norm_of(delta)));
+  CHECK(one.tensor_norms[1] == Approx(norm_of(std::span(delta).subspan(5, 1'499'995))));
+  CHECK(three.norm == one.norm);
+  CHECK(three.tensor_norms == one.tensor_norms);
+  CHECK(three.sketch == one.sketch);
 }
 
 TEST_CASE("a delta with one element that is not finite has no norm") {

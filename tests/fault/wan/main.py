@@ -36,6 +36,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1, help="of the sequence of faults (%(default)s)")
     parser.add_argument("--delay", type=float, default=15, metavar="MS",
                         help="of a link one way, for --faults: a quarter of the round trip between two nodes (%(default)s)")
+    parser.add_argument("--overlap", action="store_true", help="training goes on during exchanges (federation.overlap), for --faults")
     parser.add_argument("--build", type=pathlib.Path, default=SOURCE / "build", help="build folder (%(default)s)")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="copy the programs' logs to this new folder")
     options = parser.parse_args()
@@ -84,7 +85,8 @@ def work(options):
             the_lab, spillway, lab.NAMESPACES / "run", **settings))
     if options.leaks:
         return with_federation(options, SHORT_DELAY_MS, lambda run: leaks.measure(run, options.leaks), round_length="1s")
-    return with_federation(options, options.delay, lambda run: inject(run, options))
+    more = "overlap = on" if options.overlap else ""
+    return with_federation(options, options.delay, lambda run: inject(run, options), more=more)
 
 
 def main():
