@@ -18,6 +18,7 @@
 #include "energy/formats.hpp"
 #include "energy/import.hpp"
 #include "energy/provider.hpp"
+#include "energy/text_file.hpp"
 #include "report/sparkline.hpp"
 
 namespace po = boost::program_options;
@@ -34,14 +35,6 @@ std::string shape(const Signal& signal) {
     values.push_back(signal.value_at(signal.start_unix_s() + (i + 0.5) * step_s)
                          .value_or(std::numeric_limits<double>::quiet_NaN()));
   return sparkline(values, kWidth);
-}
-
-std::string brief_list(const std::vector<std::string>& names) {
-  const std::size_t most = 12;
-  const std::string text = fmt::format(
-      "{}", fmt::join(names.begin(),
-                      names.begin() + static_cast<std::ptrdiff_t>(std::min(names.size(), most)), ", "));
-  return names.size() > most ? fmt::format("{} … ({})", text, names.size()) : text;
 }
 
 std::string unit_text(const Import& import) {
@@ -65,11 +58,11 @@ void print_info(const Import& import) {
   line("file", import.packed.empty() ? import.name : fmt::format("{} ({})", import.name, import.packed));
   line("format", fmt::format("{} ({})", import.format, import.kind));
   line("region", import.regions.size() > 1
-                     ? fmt::format("{}, of {}", signal.region, brief_list(import.regions))
-                     : signal.region);
+                     ? fmt::format("{}, of {}", shown(signal.region), listed(import.regions))
+                     : shown(signal.region));
   line("column", import.columns.size() > 1 && import.columns != import.regions
-                     ? fmt::format("{}, of {}", import.column, brief_list(import.columns))
-                     : import.column);
+                     ? fmt::format("{}, of {}", shown(import.column), listed(import.columns))
+                     : shown(import.column));
   line("unit", unit_text(import));
   line("zone", import.zone);
   line("stamps", import.stamps_end ? "ends of intervals" : "starts of intervals");

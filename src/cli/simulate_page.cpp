@@ -55,28 +55,12 @@ json activity(const Scenario& scenario, const std::vector<std::vector<Window>>& 
   return pieces;
 }
 
-json points_of(const Signal& signal, double from, double to) {
-  json points = json::array();
-  for (std::size_t i = 0; i < signal.times_unix_s.size(); ++i)
-    if (signal.held_until(i) > from && signal.times_unix_s[i] < to)
-      points.push_back({signal.times_unix_s[i], signal.values[i]});
-  return points;
-}
-
 json describe_signal(const ScenarioSite& site, double from, double to) {
   const SiteSignals& signals = site.signals;
   const auto pointer = [](const std::optional<Signal>& signal) { return signal ? &*signal : nullptr; };
   return describe_gate(
       site.config, {&signals.gate, pointer(signals.average), site.emissions.get(), pointer(signals.excess)},
-      signals.thresholds, site.model.open, [&](const Signal& signal, const SignalConfig& config) {
-        return json({{"source", config.file},
-                     {"live", false},
-                     {"digest", "–"},
-                     {"region", signal.region},
-                     {"unit", signal.unit},
-                     {"step_s", signal.step_s},
-                     {"points", points_of(signal, from, to)}});
-      });
+      signals.thresholds, site.model.open, {from, to});
 }
 
 json describe_baselines(const RunOutcome& outcome, const std::vector<NamedOutcome>& baselines) {

@@ -11,6 +11,7 @@
 #include "core/log.hpp"
 #include "core/time.hpp"
 #include "energy/site_windows.hpp"
+#include "energy/text_file.hpp"
 
 namespace po = boost::program_options;
 
@@ -35,7 +36,7 @@ void print_json(const Signal& signal, const GateThresholds& thresholds, const st
 }
 
 void print_table(const Signal& signal, const GateThresholds& thresholds, const std::vector<Window>& windows) {
-  std::cout << fmt::format("{}: opens {} {} {}, closes at {} {}\n\n", signal.region,
+  std::cout << fmt::format("{}: opens {} {} {}, closes at {} {}\n\n", shown(signal.region),
                            thresholds.above ? "above" : "below", thresholds.open_below, signal.unit,
                            thresholds.close_above, signal.unit);
   std::cout << fmt::format("{:>4}  {:<20}  {:<20}  {:>8}\n", "#", "opens", "closes", "minutes");

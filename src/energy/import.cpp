@@ -211,7 +211,7 @@ void finish_import(std::vector<RawSample> raw, const SampleRules& rules, const S
   samples = merge_doubles(samples, config, import);
   if (samples.empty() || (samples.size() < 2 && rules.step_s == 0))
     fail(ExitCode::bad_data, "{}: column {}: {} samples; a signal needs at least two", import->name,
-         import->column, samples.size());
+         shown(import->column), samples.size());
   Signal& signal = import->signal;
   signal.step_s = rules.step_s > 0 ? rules.step_s : most_frequent_distance(samples);
   if (signal.step_s < kShortestStepS)

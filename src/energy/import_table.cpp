@@ -14,14 +14,6 @@
 namespace spillway {
 namespace {
 
-// Names for a message: not all of a hostile file's.
-std::string listed(const std::vector<std::string>& names) {
-  std::string text;
-  for (std::size_t i = 0; i < std::min<std::size_t>(names.size(), 20); ++i)
-    text += (text.empty() ? "" : ", ") + shown(names[i]);
-  return names.size() > 20 ? text + ", …" : text;
-}
-
 class TableImport {
  public:
   TableImport(const Table& table, const SignalConfig& config, Import* import)
@@ -40,7 +32,7 @@ class TableImport {
     std::vector<RawSample> samples = read_samples();
     SampleRules rules;
     rules.zone = layout_.zone;
-    rules.time_column = table_.header()[layout_.time[0]];
+    rules.time_column = shown(table_.header()[layout_.time[0]]);
     rules.cell_hint = table_.rows() > 0 ? shown(table_.cell(0, layout_.time[0])) : "";
     rules.stamps_end = layout_.stamps_end;
     rules.sort = layout_.sort;
@@ -95,7 +87,8 @@ class TableImport {
       import_.signal.region = regions.empty() ? "" : *regions.begin();
     } else if (!regions.contains(config_.region)) {
       fail(ExitCode::bad_data, "{}: column {}: no region '{}'; choose with --signal.region one of: {}",
-           table_.name(), column_name(*layout_.region), shown(config_.region), listed(import_.regions));
+           table_.name(), shown(column_name(*layout_.region)), shown(config_.region),
+           listed(import_.regions));
     }
   }
 

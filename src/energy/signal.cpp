@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "energy/import.hpp"
+#include "energy/text_file.hpp"
 
 namespace spillway {
 
@@ -73,7 +74,8 @@ Signal read_signal(const SignalConfig& config) {
 
 double percentile(const Signal& signal, double p) {
   if (!(p >= 0 && p <= 100)) fail(ExitCode::usage, "gate.percentile = {}: must be between 0 and 100", p);
-  if (signal.values.empty()) fail(ExitCode::bad_data, "region {}: no values for a percentile", signal.region);
+  if (signal.values.empty())
+    fail(ExitCode::bad_data, "region {}: no values for a percentile", shown(signal.region));
   std::vector<double> sorted = signal.values;
   std::sort(sorted.begin(), sorted.end());
   const double rank = p / 100 * static_cast<double>(sorted.size() - 1);

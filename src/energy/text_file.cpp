@@ -101,6 +101,14 @@ std::string shown(std::string_view text) {
   return result;
 }
 
+std::string listed(const std::vector<std::string>& names) {
+  constexpr std::size_t kMost = 20;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), kMost); ++i)
+    text += (text.empty() ? "" : ", ") + shown(names[i]);
+  return names.size() > kMost ? fmt::format("{} … ({})", text, names.size()) : text;
+}
+
 TextFile load_text(const std::filesystem::path& file, std::size_t limit_bytes) {
   std::array<char, 4> magic = {};
   std::ifstream stream(file, std::ios::binary);

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace spillway {
 
@@ -22,5 +23,7 @@ TextFile load_text(const std::filesystem::path& file, std::size_t limit_bytes = 
 
 // A piece of a hostile file, fit for a message: at most 60 bytes, control characters and broken bytes as '?'.
 std::string shown(std::string_view text);
+// The first 20 of such names, and how many there are where that is not all.
+std::string listed(const std::vector<std::string>& names);
 
 }  // namespace spillway

@@ -1,7 +1,6 @@
 // A site's gate as report documents have it (report/run_sections.cpp draws it), of runs and of simulations.
 #pragma once
 
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -19,10 +18,10 @@ struct GateSignals {
   const Signal* excess;
 };
 
-// describe: one signal, as an object with its source and points.
-nlohmann::json describe_gate(
-    const Config& config, const GateSignals& signals, const GateThresholds& thresholds,
-    const std::vector<Window>& windows,
-    const std::function<nlohmann::json(const Signal&, const SignalConfig&)>& describe);
+// Each signal with its source, the digest of its file, and its points in `span`: [unix s, value] where a value begins to
+// hold, [unix s, null] where it is unknown from then on.
+nlohmann::json describe_gate(const Config& config, const GateSignals& signals,
+                             const GateThresholds& thresholds, const std::vector<Window>& windows,
+                             const Window& span);
 
 }  // namespace spillway

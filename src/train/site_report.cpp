@@ -85,45 +85,13 @@ double at_instant(const SiteFiles& site, double unix_s, Value value) {
   return before + (value(after->energy) - before) * (unix_s - std::prev(after)->unix_s) / length_s;
 }
 
-// [instant, value] where a value begins to hold, and [instant, null] where it is unknown from then on.
-json points_of(const Signal& signal, const Window& span) {
-  json points = json::array();
-  for (std::size_t i = 0; i < signal.times_unix_s.size(); ++i) {
-    if (signal.held_until(i) <= span.open_unix_s || signal.times_unix_s[i] >= span.close_unix_s) continue;
-    points.push_back({signal.times_unix_s[i], signal.values[i]});
-    const double until = signal.held_until(i);
-    if (i + 1 == signal.times_unix_s.size() || until < signal.times_unix_s[i + 1])
-      points.push_back({until, nullptr});
-  }
-  return points;
-}
-
-json digest_of(const std::string& file) {
-  if (file.empty()) return nullptr;
-  std::ifstream stream(file, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
-  return xxh3_hex({bytes_of(bytes)});
-}
-
-json describe_source(const Signal& signal, const SignalConfig& config, const Window& span) {
-  return {{"source", config.is_live() ? config.provider : config.file},
-          {"live", config.is_live()},
-          {"digest", config.is_live() ? json(nullptr) : digest_of(config.file)},
-          {"region", signal.region.empty() ? config.region : signal.region},
-          {"unit", signal.unit},
-          {"step_s", signal.step_s},
-          {"points", points_of(signal, span)}};
-}
-
 json describe_signal(const SiteFiles& site, const Window& span) {
   if (!site.signal || !site.thresholds) return nullptr;
   const auto pointer = [](const std::optional<Signal>& signal) { return signal ? &*signal : nullptr; };
   return describe_gate(
       *site.config,
       {pointer(site.signal), pointer(site.average), pointer(site.emissions), pointer(site.excess)},
-      *site.thresholds, site.windows, [&](const Signal& signal, const SignalConfig& config) {
-        return describe_source(signal, config, span);
-      });
+      *site.thresholds, site.windows, span);
 }
 
 json describe_jobs(const SiteFiles& site, const ReportOptions& options) {

@@ -42,6 +42,24 @@ TEST_CASE("signal info says what was understood") {
   CHECK(run_spillway({"signal", "info", (folder.path() / "absent").string()}).status == 65);
 }
 
+TEST_CASE("names of a hostile length are shortened in what is printed") {
+  const TemporaryFolder folder;
+  const std::string file = (folder.path() / "long.csv").string();
+  const std::string name(1'000'000, 'x'), brief = std::string(60, 'x') + "…";
+  std::ofstream(file) << "time," << name << "\n2026-01-01T00:00:00Z,5\n";
+  Outcome outcome = run_spillway({"signal", "info", file});
+  CHECK(outcome.status == 65);
+  CHECK(outcome.output.find("column " + brief + ": 1 samples; a signal needs at least two") !=
+        std::string::npos);
+  CHECK(outcome.output.size() < 2000);
+  std::ofstream(file) << name << ",a\n2026-01-01T00:00:00Z,5\n2026-01-01T01:00:00Z,6\n";
+  CHECK(run_spillway({"signal", "info", file}).output.size() < 5000);
+  std::ofstream(file) << "time," << name << "\n2026-01-01T00:00:00Z,5\n2026-01-01T01:00:00Z,6\n";
+  outcome = run_spillway({"signal", "info", file});
+  CHECK(outcome.status == 0);
+  CHECK(outcome.output.size() < 5000);
+}
+
 TEST_CASE("signal convert writes a file that has the same windows") {
   const TemporaryFolder folder;
   const std::string file = (folder.path() / "prices.csv").string(),

@@ -1,11 +1,15 @@
 // `spillway simulate`, run as a user runs it.
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "core/hash.hpp"
 #include "tests/catch.hpp"
 #include "tests/real_traces.hpp"
 #include "tests/run_spillway.hpp"
+#include "tests/temporary_folder.hpp"
+#include "train/gate_description.hpp"
 
 namespace {
 
@@ -95,6 +99,29 @@ TEST_CASE("a sweep marks what nothing beats, and draws it") {
   std::string head;
   std::getline(svg, head);
   CHECK(head.starts_with("<svg "));
+}
+
+TEST_CASE("a simulated run's page names the signal's digest") {
+  const TemporaryFolder folder;
+  const std::string page = (folder.path() / "page.html").string();
+  REQUIRE(run_spillway(demo({"--page", page})).status == 0);
+  const auto read = [](const std::string& file) {
+    std::ifstream stream(file, std::ios::binary);
+    return std::string{std::istreambuf_iterator<char>(stream), {}};
+  };
+  const std::string signal = read(SPILLWAY_SOURCE_DIR "/traces/demo_day.csv");
+  CHECK(read(page).find(spillway::xxh3_hex({spillway::bytes_of(signal)})) != std::string::npos);
+}
+
+TEST_CASE("a gate's description leaves the gaps of its signal open") {
+  spillway::Signal signal;
+  signal.step_s = 300;
+  signal.times_unix_s = {0, 300, 600, 6000, 6300};
+  signal.values = {1, 2, 3, 4, 5};
+  const auto gate = spillway::describe_gate({}, {&signal, nullptr, nullptr, nullptr}, {}, {}, {250, 6301});
+  const nlohmann::json expected = {{0, 1.0},    {300, 2.0},  {600, 3.0},     {900, nullptr},
+                                   {6000, 4.0}, {6300, 5.0}, {6600, nullptr}};
+  CHECK(gate.at("points") == expected);
 }
 
 TEST_CASE("bad simulations say what is wrong") {
