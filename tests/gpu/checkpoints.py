@@ -43,6 +43,19 @@ class Runs:
             sys.exit(f"{command}: exit {result.returncode} instead of {expected}\n{result.stdout}{result.stderr}")
         return result.stdout
 
+    def random_data(self):
+        """A folder of tokens without structure, with the full vocabulary."""
+        data = self.work / "random-data"
+        data.mkdir()
+        rng = np.random.default_rng(3)
+        for name, count in (("train", 2_200_000), ("val", 70_000)):
+            header = np.zeros(256, "<i4")
+            header[:3] = 20240520, 1, count
+            tokens = rng.integers(0, 65536, count, dtype=np.uint16)
+            tokens[0] = 65535
+            (data / f"{name}_000000.bin").write_bytes(header.tobytes() + tokens.astype("<u2").tobytes())
+        return data
+
     def state(self, name):
         """Bytes of all datasets of the newest checkpoint, and its digest."""
         datasets = {}
@@ -161,15 +174,7 @@ class Follower:
 
 
 def times(runs, depth):
-    data = runs.work / "random-data"
-    data.mkdir()
-    rng = np.random.default_rng(3)
-    for name, count in (("train", 2_200_000), ("val", 70_000)):
-        header = np.zeros(256, "<i4")
-        header[:3] = 20240520, 1, count
-        tokens = rng.integers(0, 65536, count, dtype=np.uint16)
-        tokens[0] = 65535
-        (data / f"{name}_000000.bin").write_bytes(header.tobytes() + tokens.astype("<u2").tobytes())
+    data = runs.random_data()
     command = [runs.spillway, "train", "--data.dir", data, "--run.dir", runs.work / "large", "--train.device", "cuda",
                "--model.depth", depth, "--train.micro-batch", 32, "--train.val-every", 0, "--train.steps", 1000,
                "--train.val-tokens", 65536]
