@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """What rounds cost in training throughput: two sites that merge against the same two that train alone, on one machine.
 
-usage: overlap.py SPILLWAY DATA WORK_DIR [--rounds 30] [--round-length 8] [--solo 25] [--overlap on|off] [--device cuda|cpu]
-                  [options of `spillway train` after --]
-First both sites train for --solo seconds without a hub, at the same time; then through the rounds; then without a hub again. With
---device cuda each site has a GPU of its own (CUDA_VISIBLE_DEVICES 0 and 1). Prints tokens per second of each phase, the share of
+usage: overlap.py SPILLWAY DATA WORK_DIR [--rounds 30] [--round-length 8] [--solo 25] [--overlap on|off] [--devices cuda cuda]
+                  [--threads N] [options of `spillway train` after --]
+First both sites train for --solo seconds without a hub, at the same time; then through the rounds; then without a hub again. Each
+cuda site has a GPU of its own (CUDA_VISIBLE_DEVICES 0 and 1); a cpu site uses --threads cores. Prints tokens per second of each phase, the share of
 them that is left, and the rounds' own times. Exit code 1 where the federation's journal is not sound.
 """
 import argparse
@@ -30,7 +30,7 @@ class Overlap:
         self.work.mkdir(parents=True)
 
     def environment(self, index):
-        extra = {"CUDA_VISIBLE_DEVICES": str(index)} if self.options.device == "cuda" else {}
+        extra = {"CUDA_VISIBLE_DEVICES": str(index)} if self.options.devices[index] == "cuda" else {}
         return dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", **extra)
 
     def start(self, index, name, *words):
@@ -40,7 +40,8 @@ class Overlap:
 
     def site(self, index, folder, *words):
         return self.start(index, f"{folder}-{SITES[index]}", "train", *self.common(folder), "--site.name", SITES[index],
-                          "--train.device", self.options.device, "--site.telemetry-every", "500ms", *words)
+                          "--train.device", self.options.devices[index], "--train.threads", str(self.options.threads),
+                          "--site.telemetry-every", "500ms", *words)
 
     def common(self, folder):
         return ("--data.dir", self.options.data, "--run.dir", str(self.work / folder), "--train.steps", "10000000",
@@ -102,7 +103,8 @@ def main():
     parser.add_argument("--round-length", type=float, default=8)
     parser.add_argument("--solo", type=float, default=25)
     parser.add_argument("--overlap", choices=("on", "off"), default="on")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--devices", choices=("cuda", "cpu"), nargs=2, default=("cuda", "cuda"))
+    parser.add_argument("--threads", type=int, default=8)
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
     options = parser.parse_args(words[:split])

@@ -56,7 +56,7 @@ def outcome(options, run, end):
     names = ("device", "steps", "tokens-per-step", "micro-batch", "val-tokens")
     values = {f"train.{name}": getattr(options, name.replace("-", "_")) for name in names}
     values |= {f"model.{name}": getattr(options, name) for name in ("layers", "width", "heads", "sequence")}
-    values |= {"data.dir": options.data, "train.threads": 1, "train.deterministic": "off"}
+    values |= {"data.dir": options.data, "train.threads": 1, "train.deterministic": "on" if options.deterministic else "off"}
     words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
     left_s = end - time.monotonic()
     if left_s <= 0:
@@ -109,6 +109,8 @@ def arguments():
                                 ("sequence", int, 256), ("steps", int, 3000), ("tokens-per-step", int, 8192),
                                 ("micro-batch", int, 32), ("val-tokens", int, 131072), ("seeds", int, 3)):
         parser.add_argument(f"--{name}", type=kind, default=default)
+    parser.add_argument("--deterministic", action="store_true",
+                        help="sums in a fixed order: what differs between two runs of a seed is their setting's doing")
     parser.add_argument("--parallel", type=int, default=3, help="runs side by side")
     parser.add_argument("--limit", type=float, default=3600, help="seconds for all runs")
     parser.add_argument("--runs", type=int, help="only the first so many of the plan")
