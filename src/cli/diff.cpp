@@ -46,35 +46,49 @@ void print_tensors(const json& rows, int equal) {
   }
 }
 
+std::string verdict(const json& result) {
+  if (!result.at("identical").get<bool>()) return "different";
+  return result.at("checksums") == "trusted"
+             ? "identical by the stored checksums; the data were not read (--trust-checksums)"
+             : "identical: every dataset is the same";
+}
+
+void print_others(const json& names) {
+  std::cout << "others    " << (names.empty() ? "the same" : fmt::format("{} differ:", names.size()));
+  for (const json& name : names) std::cout << " " << text_of(name);
+  std::cout << "\n";
+}
+
 }  // namespace
 
 int run_diff(const Arguments& arguments) {
   CommandSpec spec;
   spec.name = "diff";
   spec.summary = "Compares two checkpoints: configuration, progress, lineage and every tensor.";
-  spec.usage = "spillway diff A B [--json]";
+  spec.usage = "spillway diff A B [--trust-checksums] [--json]";
   std::vector<std::string> files;
-  bool as_json = false;
+  bool as_json = false, trusting = false;
   spec.options.add_options()("files", po::value(&files), "two checkpoints or folders; also without --files")(
+      "trust-checksums", po::bool_switch(&trusting),
+      "do not read what has equal stored checksums: quick, but finds no damage")(
       "json", po::bool_switch(&as_json), "one JSON document");
   spec.positional.add("files", 2);
   if (!parse(spec, arguments)) return 0;
   if (files.size() != 2) fail(ExitCode::usage, "spillway diff needs two checkpoints; see --help");
   const CheckpointReader a = open_checkpoint(files[0]), b = open_checkpoint(files[1]);
-  const json result = compare_checkpoints(a, b);
+  const json result = compare_checkpoints(a, b, trusting ? Checksums::trusted : Checksums::compared);
   if (as_json) {
     std::cout << result.dump(2) << "\n";
     return 0;
   }
-  std::cout << fmt::format(
-      "a         {}\nb         {}\nstate     {}\nlineage   {}\n", text_of(result.at("a")),
-      text_of(result.at("b")),
-      result.at("identical").get<bool>() ? "identical: every dataset is the same" : "different",
-      text_of(result.at("lineage")));
+  std::cout << fmt::format("a         {}\nb         {}\nstate     {}\nlineage   {}\n",
+                           text_of(result.at("a")), text_of(result.at("b")), verdict(result),
+                           text_of(result.at("lineage")));
   print_pairs("sizes", result.at("sizes"));
   print_pairs("progress", result.at("progress"));
   print_pairs("config", result.at("config"));
   print_tensors(result.at("tensors"), result.at("tensors_equal").get<int>());
+  print_others(result.at("others"));
   return 0;
 }
 

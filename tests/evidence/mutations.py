@@ -5,7 +5,8 @@ usage: mutations.py SPILLWAY [--files 2000] [--seed 1] [--workers 2] [--writers 
 Best with a program built with -DSPILLWAY_SANITIZE=address,undefined: then an over-allocation (more than 1 GiB) and
 undefined behaviour end it too. Half of the structural mutations get a right seal and right digests again, so that they
 reach what lies behind those. Bad are: a signal, a sanitizer's report, a time limit, an exit code that is neither 0 nor
-65, an error of no or several lines, and a verified file with another digest than the original's unless it was forged.
+65, an error of no or several lines, a verified file with another digest than the original's unless it was forged, and
+an answer of `diff` (the original on one side) that h5py's reading of both files contradicts, or that verify's does.
 """
 import argparse
 import collections
@@ -219,6 +220,31 @@ def mutate(file, rng):
     return how.__name__ + (", forged" if forged < 0.4 else ", sealed" if forged < 0.7 else ""), forged < 0.4
 
 
+def state(file):
+    """Shape, type and bytes of every dataset by path, as h5py reads them; nothing for a file that it cannot read."""
+    try:
+        with h5py.File(file) as opened:
+            return {name: (opened[name].shape, opened[name].dtype.str, opened[name][()].tobytes())
+                    for name in datasets(opened)}
+    except (OSError, KeyError, MemoryError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def misjudged(answer, verified, original, file):
+    """What is wrong with diff's answer about the original, whose state is given, and the file; verified: verify's result."""
+    identical = "state     identical" in answer.stdout
+    if identical and (verified.returncode != 0 or answer.returncode != 0):
+        return f"exit {answer.returncode}, identical, but verify: {verified.stderr}"
+    if answer.returncode != 0:  # h5py reads no file that was refused: HDF5 crashes on some
+        return ""
+    if "does not match its checksum" in verified.stderr:
+        return f"no damage found, but verify: {verified.stderr}"
+    same = state(file) == original
+    if identical != same:
+        return f"not the truth, which is {'the same' if same else 'another'} state: {answer.stdout}"
+    return ""
+
+
 class Original:
     """A checkpoint in a folder of its own, with the command that resumes from it."""
 
@@ -230,18 +256,21 @@ class Original:
                  *(() if writers == 1 else ("--train.checkpoint-writers", writers)))
         shutil.copytree(folder / f"run-{writers}" / "local", self.folder, ignore=shutil.ignore_patterns("latest", ".lock", "*.jsonl"))
         self.file = next(self.folder.glob("checkpoint_????????.h5"))
+        self.state = state(self.file)
         self.digest = re.search("digest ([0-9a-f]{32})", self.run("verify", self.file).stdout).group(1)
 
     def run(self, *arguments):
         return subprocess.run([self.spillway, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True,
                               errors="replace", timeout=LIMIT_S)
 
-    def commands(self, file, folder):
+    def commands(self, file, folder, rng):
         """Name and process of everything that reads checkpoints."""
+        pair = [self.file, file]
+        rng.shuffle(pair)
         yield "inspect", ("inspect", file)
         yield "inspect", ("inspect", file, "--tensors", "--history", "--energy", "--config")
         yield "verify", ("verify", file)
-        yield "diff", ("diff", self.file, file)
+        yield "diff", ("diff", *pair)
         yield "export", ("export", file, "--out", folder / "exported")
         yield "resume", runs.command(self.spillway, 1, self.data, folder / "run", "--train.steps", STEPS,
                                      "--train.resume", file)[1:]
@@ -266,18 +295,22 @@ def judge(original, seed):
         shutil.copytree(original.folder, folder / "checkpoint")
         victim = rng.choice(sorted((folder / "checkpoint").iterdir()))
         kind, forged = mutate(victim, rng)
-        file, codes, complaints = folder / "checkpoint" / original.file.name, {}, []
-        for command, arguments in original.commands(file, folder):
+        file, codes, complaints, results = folder / "checkpoint" / original.file.name, {}, [], {}
+        for command, arguments in original.commands(file, folder, rng):
             try:
                 result = original.run(*arguments)
             except subprocess.TimeoutExpired:
                 complaints.append(f"{command}: no end after {LIMIT_S} s")
                 continue
+            results[command] = result
             codes[command] = max(codes.get(command, 0), result.returncode)
             if problem := complaint(result):
                 complaints.append(f"{command}: {problem}")
             if command == "verify" and result.returncode == 0 and not forged and original.digest not in result.stdout:
                 complaints.append(f"verify: another digest: {result.stdout}")
+        if "verify" in results and "diff" in results:
+            if problem := misjudged(results["diff"], results["verify"], original.state, file):
+                complaints.append(f"diff: {problem}")
         return kind, codes, complaints
 
 

@@ -8,6 +8,20 @@
 using namespace spillway;
 using namespace spillway::testing;
 
+namespace {
+
+// In the middle of /model/transformer.wte.weight of a sample state with seed 1; no attribute changes.
+void flip_bit_of_weights(const std::filesystem::path& file) {
+  std::string bytes = read_bytes(file);
+  const float marker = sample_state(sample_setup(), 1).parameters[100];
+  const auto at = bytes.find(std::string(reinterpret_cast<const char*>(&marker), sizeof marker));
+  REQUIRE(at != std::string::npos);
+  bytes[at] ^= 1;
+  write_bytes(file, bytes);
+}
+
+}  // namespace
+
 TEST_CASE("inspect shows what a checkpoint holds") {
   const TemporaryFolder folder;
   const std::string file = (folder.path() / "checkpoint_00000001.h5").string();
@@ -90,13 +104,7 @@ TEST_CASE("verify names the dataset that is bad, and what is missing") {
   CHECK(contains(outcome.output, bad.string() + ": dataset /optimizer/adamw/v/x0_lambdas is missing"));
   CHECK(contains(outcome.output, good.string() + ": whole"));
 
-  // One flipped bit in the middle of the weights.
-  std::string bytes = read_bytes(good);
-  const float marker = sample_state(setup, 1).parameters[100];
-  const auto at = bytes.find(std::string(reinterpret_cast<const char*>(&marker), sizeof marker));
-  REQUIRE(at != std::string::npos);
-  bytes[at] ^= 1;
-  write_bytes(good, bytes);
+  flip_bit_of_weights(good);
   outcome = spillway_command({"verify", good.string()});
   CHECK(outcome.status == 65);
   CHECK(contains(outcome.output,
@@ -133,6 +141,50 @@ TEST_CASE("diff tells tensors, progress and lineage apart") {
   CHECK(contains(spillway_command({"diff", a.string(), c.string()}).output,
                  "identical: every dataset is the same"));
   CHECK(spillway_command({"diff", a.string()}).status == 64);
+}
+
+TEST_CASE("diff reads what it calls identical, and names the dataset that is damaged") {
+  const TemporaryFolder folder;
+  const auto a = folder.path() / "a.h5", b = folder.path() / "b.h5";
+  write_sample_state(a);
+  write_sample_state(b);
+  flip_bit_of_weights(b);
+  const bool as_first = GENERATE(true, false), as_json = GENERATE(true, false);
+  std::vector<std::string> arguments = {"diff", (as_first ? b : a).string(), (as_first ? a : b).string()};
+  if (as_json) arguments.emplace_back("--json");
+  CommandResult outcome = spillway_command(arguments);
+  INFO(outcome.output);
+  CHECK(outcome.status == 65);
+  CHECK(contains(outcome.output,
+                 b.string() + ": dataset /model/transformer.wte.weight does not match its checksum"));
+  CHECK_FALSE(contains(outcome.output, "identical"));
+
+  arguments.emplace_back("--trust-checksums");
+  outcome = spillway_command(arguments);
+  CHECK(outcome.status == 0);
+  if (as_json)
+    CHECK(nlohmann::json::parse(outcome.output).at("checksums") == "trusted");
+  else
+    CHECK(contains(outcome.output,
+                   "identical by the stored checksums; the data were not read (--trust-checksums)"));
+}
+
+TEST_CASE("diff names histories that differ, and reads what differs too") {
+  const TemporaryFolder folder;
+  const auto a = folder.path() / "a.h5", b = folder.path() / "b.h5";
+  const RunSetup setup = sample_setup();
+  write_sample_state(a);
+  TrainingState state = sample_state(setup, 1);
+  state.record.steps.back().loss_nats += 1;
+  write_training_state(b, state, sample_config(), setup);
+  const CommandResult outcome = spillway_command({"diff", a.string(), b.string()});
+  INFO(outcome.output);
+  CHECK(outcome.status == 0);
+  CHECK(contains(outcome.output, "state     different"));
+  CHECK(contains(outcome.output, "tensors   30 the same, 0 differ"));
+  CHECK(contains(outcome.output, "others    1 differ: history/loss_nats"));
+  flip_bit_of_weights(b);
+  CHECK(spillway_command({"diff", a.string(), b.string()}).status == 65);
 }
 
 TEST_CASE("ls shows the jobs of a run as a tree") {
