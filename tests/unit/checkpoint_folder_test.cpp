@@ -37,6 +37,22 @@ class SmallDisk {
   bool mounted_;
 };
 
+// Not root, who may write everywhere, to the end of the scope.
+class Unprivileged {
+ public:
+  Unprivileged() : root_(geteuid() == 0) { so_ = !root_ || seteuid(kNobody) == 0; }
+  Unprivileged(const Unprivileged&) = delete;
+  Unprivileged& operator=(const Unprivileged&) = delete;
+  ~Unprivileged() {
+    if (root_ && seteuid(0) != 0) std::abort();
+  }
+  bool is_so() const { return so_; }
+
+ private:
+  static constexpr uid_t kNobody = 65534;
+  bool root_, so_;
+};
+
 }  // namespace
 
 TEST_CASE("a checkpoint folder keeps the newest, and latest points at it") {
@@ -123,12 +139,14 @@ TEST_CASE("a folder that cannot be written is an error with its name") {
     CHECK_NOTHROW(save(folder, 1));
     CHECK_THROWS_AS(CheckpointFolder(temporary.path() / "gone"), Error);
   }
-  if (geteuid() == 0) {
-    WARN("root may write everywhere: the check of permissions is skipped");
+  std::filesystem::create_directory(temporary.path() / "closed");
+  chmod(temporary.path().c_str(), 0755);
+  chmod((temporary.path() / "closed").c_str(), 0555);
+  const Unprivileged user;
+  if (!user.is_so()) {
+    WARN("root may write everywhere and cannot be another user here: the check of permissions is skipped");
     return;
   }
-  std::filesystem::create_directory(temporary.path() / "closed");
-  chmod((temporary.path() / "closed").c_str(), 0500);
   REQUIRE_THROWS_WITH(
       CheckpointFolder(temporary.path() / "closed"),
       (temporary.path() / "closed" / ".lock").string() + ": cannot be opened: Permission denied");
