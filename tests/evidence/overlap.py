@@ -21,7 +21,7 @@ SITES = ("california", "texas")
 HUB = ("--federation.hub", "127.0.0.1:27077", "--federation.port-min", "27100", "--federation.port-count", "400")
 WARM_S = 12     # of a solo phase: start-up and the first steps
 FIRST = 3       # rounds that are not counted
-PATIENCE_S = 120
+PATIENCE_S = 60  # for a round, and for an end
 
 
 class Overlap:
@@ -83,10 +83,14 @@ class Overlap:
         hub = self.start(0, "hub", "hub", *self.common("together"), *federation)
         time.sleep(1)
         processes = [self.site(index, "together", *federation) for index in range(len(SITES))]
-        instants = []
+        instants, began = [], time.time()
         while len(instants) < FIRST + self.options.rounds:
-            if any(process.poll() is not None for process in [hub, *processes]):
-                sys.exit(f"hub or site ended: see {self.work}/*.log")
+            late = time.time() - (instants[-1] if instants else began) > PATIENCE_S
+            if late or any(process.poll() is not None for process in [hub, *processes]):
+                for log in sorted(self.work.glob("*.log")):
+                    print(f"==== {log.name}\n{log.read_text(errors='replace')[-2500:]}")
+                self.end([*processes, hub], signal.SIGTERM)
+                sys.exit("no round in time" if late else "hub or site has ended")
             instants += [time.time()] * (len(self.rounds()) - len(instants))
             time.sleep(0.1)
         self.end(processes, signal.SIGUSR1)
