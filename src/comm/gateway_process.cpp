@@ -141,6 +141,7 @@ std::map<std::string, std::string> gateway_environment(const FederationConfig& c
       {"TMPDIR", directory.string()},
       {"OMPI_MCA_orte_tmpdir_base", directory.string()},
       {"OMPI_MCA_pmix_server_uri", name_server},
+      {"OMPI_MCA_plm", "isolated"},  // nothing is started elsewhere: no ssh is needed
       {"OMPI_MCA_pml", "ob1"},
       {"OMPI_MCA_btl", "tcp,self"},
       // "put" needs a round trip per message; with "send" several links stall (inter-site.md, "Throughput").

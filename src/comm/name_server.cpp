@@ -17,6 +17,8 @@ std::map<std::string, std::string> clean_environment(const std::string& director
                                                      const std::string& network_interface) {
   std::map<std::string, std::string> environment = {{"OMPI_MCA_oob_tcp_if_include", network_interface},
                                                     {"OMPI_MCA_orte_tmpdir_base", directory},
+                                                    // It starts nothing elsewhere: it needs no ssh.
+                                                    {"OMPI_MCA_plm", "isolated"},
                                                     {"TMPDIR", directory}};
   for (const char* name : {"PATH", "HOME", "LD_LIBRARY_PATH"})
     if (const char* value = std::getenv(name)) environment[name] = value;
@@ -31,7 +33,7 @@ NameServer::NameServer(const std::string& network_interface) {
   ProcessOptions options;
   options.arguments = {"ompi-server", "--no-daemonize", "--report-uri", (directory_.path() / "uri").string()};
   options.environment = clean_environment(directory_.path().string(), network_interface);
-  options.quiet = true;
+  options.output_file = output_file().string();
   options.new_session = true;
   options.parent_death_signal = SIGKILL;
   try {
@@ -47,6 +49,17 @@ std::optional<std::string> NameServer::uri() {
   // The line is complete once its newline is there.
   if (!std::getline(stream, line) || stream.eof() || line.empty()) return std::nullopt;
   return line;
+}
+
+std::string NameServer::last_words() {
+  constexpr std::size_t kMost = 300;
+  std::ifstream stream(output_file());
+  std::string text;
+  for (std::string line; text.size() < kMost && std::getline(stream, line);) {
+    line.erase(0, line.find_first_not_of("- \t"));
+    if (!line.empty()) text += (text.empty() ? "" : " ") + line;
+  }
+  return text.substr(0, kMost);
 }
 
 }  // namespace spillway

@@ -2,6 +2,7 @@
 // other.
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -22,8 +23,12 @@ class NameServer {
   std::optional<std::string> uri();
   bool running() { return process_.running(); }
   int status() const { return process_.status().value_or(0); }  // as a shell shows it, once it has ended
+  // What it has printed, as one line of at most 300 bytes.
+  std::string last_words();
 
  private:
+  std::filesystem::path output_file() { return directory_.path() / "output"; }
+
   SessionDirectory directory_;
   Process process_;
 };

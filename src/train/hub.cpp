@@ -199,9 +199,11 @@ class HubProcess final : private HubHandler, private CoordinatorHost {
   void watch_name_server(double now_s) {
     if (!name_server_) return;
     if (!name_server_->running()) {
-      const int status = name_server_->status();
+      const std::string words = name_server_->last_words();
+      const std::string reason = fmt::format("ompi-server ended with status {}{}{}", name_server_->status(),
+                                             words.empty() ? "" : ": ", words);
       name_server_.reset();
-      coordinator_.name_server_died(now_s, fmt::format("ompi-server ended with status {}", status));
+      coordinator_.name_server_died(now_s, reason);
     } else if (const auto uri = name_server_reported_ ? std::nullopt : name_server_->uri()) {
       name_server_reported_ = true;
       coordinator_.name_server_ready(now_s, *uri);
