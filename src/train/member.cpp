@@ -363,13 +363,15 @@ void Member::end_round() {
 }
 
 void Member::advance() {
-  if (!connected_ || !clock_ || stale_ || candidate_valid_ || complete_) return;
+  if (!connected_ || !clock_ || stale_ || complete_) return;
   const bool trains = identity_.role == "site";
-  if (trains && (!ready_ || options_.overlap) && !leaving_ && !lease_asked_ && !lease_exhausted_ &&
+  const bool merging = ready_ || candidate_valid_;
+  if (trains && (!merging || options_.overlap) && !leaving_ && !lease_asked_ && !lease_exhausted_ &&
       count_blocks(leased_) <= options_.lease_steps / 2) {
     lease_asked_ = true;
     host_.send(LeaseRequest{options_.lease_steps});
   }
+  if (candidate_valid_) return;
   const std::int64_t done = count_blocks(state_.consumed);
   const bool due =
       finish_asked_ ||

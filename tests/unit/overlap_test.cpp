@@ -99,6 +99,20 @@ TEST_CASE("with overlap a site that leaves during an exchange hands in what it t
   federation.require_complete_without_loss();
 }
 
+TEST_CASE("with overlap a site that waits for another's part of the merge gets data to train on") {
+  Federation federation(GENERATE(1, 2, 3));
+  World& world = federation.world;
+  federation.require_until([&] { return world.epoch_state() == "exchanging"; });
+  world.run(4.9);
+  world.node("oregon").pause(12);
+  world.run(1);
+  const std::int64_t before = world.node("iowa").trained();
+  world.run(10);
+  INFO(world.describe());
+  CHECK(world.node("iowa").trained() - before >= 18);  // a step takes 0.5 s
+  federation.require_complete_without_loss();
+}
+
 TEST_CASE("catching up adds to moved parameters what the merge has changed") {
   std::vector<float> local = {1.5f, -2, 8};
   outer_catch_up(local, std::vector<float>{3, 1, 0}, std::vector<float>{1, 1, 4});
