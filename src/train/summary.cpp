@@ -79,7 +79,7 @@ nlohmann::json summarize_run(const Config& common, const std::map<std::string, C
                              double wall_s) {
   nlohmann::json summary;
   std::vector<std::pair<std::int64_t, double>> losses, validations;
-  double energy_kwh = 0, emissions_g = 0, inside_kwh = 0;
+  EnergyLedger total;  // whole millijoules: sums of kWh would differ from the report in the last digit
   std::int64_t tokens = 0;
   summary["sites"] = nlohmann::json::object();
   for (const auto& [name, config] : sites) {
@@ -88,9 +88,7 @@ nlohmann::json summarize_run(const Config& common, const std::map<std::string, C
                               {"tokens", record.tokens},           {"suspends", record.suspends},
                               {"energy_kwh", energy.energy_kwh()}, {"emissions_g", energy.emissions_g()}};
     tokens += record.tokens;
-    energy_kwh += energy.energy_kwh();
-    emissions_g += energy.emissions_g();
-    inside_kwh += energy.inside_kwh();
+    total += energy;
     for (const StepRow& row : record.steps) losses.emplace_back(row.step, row.loss_nats);
     for (const ValidationRow& row : record.validations) validations.emplace_back(row.step, row.bits_per_byte);
   }
@@ -102,6 +100,7 @@ nlohmann::json summarize_run(const Config& common, const std::map<std::string, C
       start_unix_s = entry.at("clock").at("start_unix_s").get<double>();
     history.apply(entry);
   }
+  const double energy_kwh = total.energy_kwh(), emissions_g = total.emissions_g();
   summary["tokens"] = tokens;
   summary["steps"] = {{"merged", history.committed.blocks}, {"target", common.train.steps}};
   summary["rounds"] = {{"solo", history.rounds_solo}, {"federated", history.rounds_federated}};
@@ -110,7 +109,7 @@ nlohmann::json summarize_run(const Config& common, const std::map<std::string, C
   summary["energy_kwh"] = energy_kwh;
   summary["emissions_g"] = emissions_g;
   summary["in_window_energy_fraction"] =
-      energy_kwh > 0 ? nlohmann::json(inside_kwh / energy_kwh) : nlohmann::json(nullptr);
+      energy_kwh > 0 ? nlohmann::json(total.inside_kwh() / energy_kwh) : nlohmann::json(nullptr);
   summary["baseline_emissions_g"] = summary["emissions_ratio"] = nlohmann::json::object();
   for (const auto& [name, config] : sites) {
     const auto grams = baseline(config, start_unix_s, energy_kwh);

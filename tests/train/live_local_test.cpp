@@ -70,4 +70,5 @@ TEST_CASE("a live gate starts a site's job, suspends it and starts it again") {
   const auto report = runs::report(folder.path() / "run");
   CHECK(summary.at("sites").at("here").at("energy_kwh") ==
         report.at("sites").at(0).at("energy").at("energy_kwh"));
+  CHECK(summary.at("energy_kwh") == report.at("energy").at("energy_kwh"));
 }
