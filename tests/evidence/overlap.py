@@ -4,8 +4,8 @@
 usage: overlap.py SPILLWAY DATA WORK_DIR [--rounds 30] [--round-length 8] [--solo 25] [--overlap on|off] [--devices cuda cuda]
                   [--threads N] [options of `spillway train` after --]
 First both sites train for --solo seconds without a hub, at the same time; then through the rounds; then without a hub again. Each
-cuda site has a GPU of its own (CUDA_VISIBLE_DEVICES 0 and 1); a cpu site uses --threads cores. Prints tokens per second of each phase, the share of
-them that is left, and the rounds' own times. Exit code 1 where the federation's journal is not sound.
+cuda site has a GPU of its own (CUDA_VISIBLE_DEVICES 0 and 1); a cpu site uses --threads cores. Prints tokens per second of each
+phase, the share of them that is left, and the rounds' own times. Exit code 1 where the federation's journal is not sound.
 """
 import argparse
 import json
