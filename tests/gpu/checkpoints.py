@@ -37,11 +37,11 @@ class Runs:
                 "--train.val-tokens", 65536, "--train.val-every", 0, "--train.threads", 6, "--train.checkpoint-every", 0,
                 "--train.deterministic", "on", "--train.steps", steps, *more]
 
-    def run(self, expected, command):
+    def run(self, expected, command, stream="stdout"):
         result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         if result.returncode != expected:
             sys.exit(f"{command}: exit {result.returncode} instead of {expected}\n{result.stdout}{result.stderr}")
-        return result.stdout
+        return getattr(result, stream)
 
     def random_data(self):
         """A folder of tokens without structure, with the full vocabulary."""

@@ -29,7 +29,7 @@ def speed(runs, depth, steps):
         log = runs.run(0, on(ranks, [
             runs.spillway, "train", "--data.dir", data, "--run.dir", runs.work / f"fast-{ranks}", "--train.device", "cuda",
             "--model.depth", depth, "--train.micro-batch", 16, "--train.val-every", 0, "--train.val-tokens", 65536,
-            "--train.log-every", 1, "--train.checkpoint-every", 0, "--train.steps", steps]))
+            "--train.log-every", 1, "--train.checkpoint-every", 0, "--train.steps", steps]), "stderr")
         lines = re.findall(r"step \d+/\d+ +loss ([\d.]+) .*? (\d+) tokens/s", log)
         if len(lines) != steps:
             sys.exit(f"{ranks} ranks: {len(lines)} lines of {steps} steps:\n{log[-3000:]}")
