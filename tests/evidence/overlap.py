@@ -69,7 +69,9 @@ class Overlap:
         time.sleep(WARM_S + self.options.solo)
         now = time.time()
         self.end(processes, signal.SIGUSR1)
-        return [self.rate(folder, site, now - self.options.solo, now) for site in SITES]
+        rates = [self.rate(folder, site, now - self.options.solo, now) for site in SITES]
+        print(f"{folder}: alone {rates[0]:.0f} and {rates[1]:.0f} tokens/s", file=sys.stderr, flush=True)
+        return rates
 
     def rounds(self):
         file = self.work / "together/hub/rounds.jsonl"
@@ -91,7 +93,9 @@ class Overlap:
                     print(f"==== {log.name}\n{log.read_text(errors='replace')[-2500:]}")
                 self.end([*processes, hub], signal.SIGTERM)
                 sys.exit("no round in time" if late else "hub or site has ended")
-            instants += [time.time()] * (len(self.rounds()) - len(instants))
+            for _ in range(len(self.rounds()) - len(instants)):
+                instants.append(time.time())
+                print(f"round {len(instants)} after {instants[-1] - began:.1f} s", file=sys.stderr, flush=True)
             time.sleep(0.1)
         self.end(processes, signal.SIGUSR1)
         self.end([hub], signal.SIGTERM)
