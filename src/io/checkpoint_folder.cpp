@@ -121,12 +121,14 @@ void CheckpointFolder::completed(const std::filesystem::path& file, const Retent
   remove_orphans();
 }
 
-std::optional<CheckpointReader> CheckpointFolder::newest_valid() const {
+std::optional<CheckpointReader> CheckpointFolder::newest_valid(
+    const std::function<void(const CheckpointReader&)>& check) const {
   const auto files = list_checkpoints(folder_);
   for (const auto& file : files) {
     try {
       CheckpointReader reader(file);
       reader.verify();
+      if (check) check(reader);
       return reader;
     } catch (const Error& error) {
       log_warning("{}; trying the one before it", error.what());

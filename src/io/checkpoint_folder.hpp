@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -37,9 +38,10 @@ class CheckpointFolder {
   // Points `latest` at a file that is complete and removes the checkpoints that `kept` does not name. `file` stays.
   void completed(const std::filesystem::path& file, const Retention& kept);
 
-  // The newest checkpoint that can be read and verified; says which ones are damaged on the way. Nothing in an empty
-  // folder. Throws Error(bad_data) where there are checkpoints but none is valid.
-  std::optional<CheckpointReader> newest_valid() const;
+  // The newest checkpoint that can be read and verified, and of which `check` does not throw Error; says which ones are
+  // damaged on the way. Nothing in an empty folder. Throws Error(bad_data) where there are checkpoints but none is valid.
+  std::optional<CheckpointReader> newest_valid(
+      const std::function<void(const CheckpointReader&)>& check = {}) const;
 
  private:
   void lock();

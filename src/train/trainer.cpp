@@ -12,6 +12,7 @@
 #include "core/log.hpp"
 #include "core/stop.hpp"
 #include "core/time.hpp"
+#include "train/checkpoint_check.hpp"
 #include "train/leader.hpp"
 #include "train/memory_plan.hpp"
 #include "train/site_context.hpp"
@@ -34,12 +35,13 @@ std::filesystem::path site_folder(const Config& config) {
   return std::filesystem::path(config.run.dir) / config.site.name;
 }
 
-// The checkpoint that train.resume asks for.
+// The checkpoint that train.resume asks for: whole, by the same rules as `spillway verify`.
 std::optional<CheckpointReader> find_checkpoint(const Config& config, const CheckpointFolder& folder) {
   if (config.train.resume == "never") return std::nullopt;
-  if (config.train.resume == "auto") return folder.newest_valid();
+  if (config.train.resume == "auto") return folder.newest_valid(require_complete);
   CheckpointReader reader(config.train.resume);
   reader.verify();
+  require_complete(reader);
   return reader;
 }
 

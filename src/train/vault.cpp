@@ -7,6 +7,7 @@
 #include "core/stop.hpp"
 #include "io/checkpoint_folder.hpp"
 #include "model/init.hpp"
+#include "train/checkpoint_check.hpp"
 #include "train/member.hpp"
 #include "train/setup.hpp"
 #include "train/training_state.hpp"
@@ -51,7 +52,8 @@ class Vault final : private MemberHost {
 
   // The newest committed model on disk, or the initialization.
   MemberState restore() {
-    if (const auto checkpoint = folder_.newest_valid()) return read_committed_model(*checkpoint, setup_);
+    if (const auto checkpoint = folder_.newest_valid(require_complete))
+      return read_committed_model(*checkpoint, setup_);
     MemberState state;
     state.base.resize(static_cast<std::size_t>(setup_.layout.total));
     state.velocity.resize(state.base.size(), 0.0f);
@@ -65,6 +67,7 @@ class Vault final : private MemberHost {
     try {
       const CheckpointReader reader(candidate_file());
       reader.verify();
+      require_complete(reader);
       member_.remember_candidate(read_committed_model(reader, setup_));
     } catch (const Error& error) {
       log_warning("{}; it is ignored", error.what());

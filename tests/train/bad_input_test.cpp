@@ -1,7 +1,9 @@
 // What users get wrong, each with its one clear line and its exit code.
+#include "model/layout.hpp"
 #include "tests/catch.hpp"
 #include "tests/temporary_folder.hpp"
 #include "tests/train/runs.hpp"
+#include "train/training_state.hpp"
 
 using namespace spillway;
 using runs::operator+;
@@ -70,6 +72,28 @@ TEST_CASE("a checkpoint of other sizes is refused, and is still there") {
     if (arguments[i] == "--model.width") arguments[i + 1] = "128";
   require(runs::run(0, arguments, setup.folder.path()), 65, "but the configuration wants");
   runs::newest(setup.folder.path() / "run" / "local").verify();
+}
+
+TEST_CASE(
+    "a checkpoint whose sizes are not its tensors' is refused as verify refuses it, though its digests are "
+    "right") {
+  const Setup setup;
+  require(setup.train({}), 0, "complete");
+  const auto site = setup.folder.path() / "run" / "local";
+  const CheckpointReader good = runs::newest(site);
+  RunSetup own;
+  own.spec = read_sizes(good);
+  own.layout = make_layout(own.spec);
+  const TrainingState state = read_training_state(good, own);
+  ++own.spec.layers;
+  const auto forged = site / CheckpointFolder::file_name(CheckpointFolder::number_of(good.file()) + 1);
+  write_training_state(forged, state, Config(), own);
+  CheckpointReader(forged).verify();
+
+  const std::string message = forged.string() + ": dataset /optimizer/";
+  require(runs::run(0, {"verify", forged.string()}, setup.folder.path()), 65, message);
+  require(setup.train({"--train.resume", forged.string()}), 65, message);
+  require(setup.train({"--train.resume", "auto"}), 0, "resuming from " + good.file().string());
 }
 
 TEST_CASE("missing data and missing hub are named with their remedy") {
