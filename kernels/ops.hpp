@@ -128,6 +128,8 @@ SPILLWAY_OP(sum, float* total, const float* values, std::int64_t n, bool accumul
 SPILLWAY_OP(sum_of_squares, float* total, const float* values, std::int64_t n, bool accumulate);
 // values *= factor
 SPILLWAY_OP(scale, float* values, float factor, std::int64_t n);
+// values += addends
+SPILLWAY_OP(add, float* values, const float* addends, std::int64_t n);
 
 // --- Optimizers ---
 // All updates read *gate_total (device) and do nothing at all where it is not finite: the step is skipped.

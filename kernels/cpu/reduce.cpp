@@ -20,4 +20,9 @@ void scale(Cpu&, float* values, float factor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) values[i] *= factor;
 }
 
+void add(Cpu&, float* values, const float* addends, std::int64_t n) {
+#pragma omp parallel for simd schedule(static)
+  for (std::int64_t i = 0; i < n; ++i) values[i] += addends[i];
+}
+
 }  // namespace spillway

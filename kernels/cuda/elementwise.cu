@@ -99,6 +99,11 @@ __global__ void __launch_bounds__(kThreads) scale_kernel(float* values, float fa
   if (i < n) values[i] *= factor;
 }
 
+__global__ void __launch_bounds__(kThreads) add_kernel(float* values, const float* addends, std::int64_t n) {
+  const std::int64_t i = first_index();
+  if (i < n) values[i] += addends[i];
+}
+
 }  // namespace
 
 void relu2_forward(Cuda& device, bf16* a, const bf16* h, std::int64_t n) {
@@ -141,6 +146,11 @@ void cast_parameters(Cuda& device, bf16* compute_copy, const float* p, std::int6
 
 void scale(Cuda& device, float* values, float factor, std::int64_t n) {
   scale_kernel<<<ceil_div(n, kThreads), kThreads, 0, device.stream()>>>(values, factor, n);
+  LAUNCH_CHECK();
+}
+
+void add(Cuda& device, float* values, const float* addends, std::int64_t n) {
+  add_kernel<<<ceil_div(n, kThreads), kThreads, 0, device.stream()>>>(values, addends, n);
   LAUNCH_CHECK();
 }
 

@@ -23,4 +23,14 @@ PinnedMemory::~PinnedMemory() {
   if (cudaFreeHost(memory_) != cudaSuccess) std::fprintf(stderr, "CUDA: pinned memory could not be freed\n");
 }
 
+PinnedRange::PinnedRange(void* memory, std::size_t bytes) : memory_(memory) {
+  if (cudaHostRegister(memory, bytes, cudaHostRegisterDefault) == cudaSuccess) return;
+  (void)cudaGetLastError();  // reported by the exception
+  throw std::bad_alloc();
+}
+
+PinnedRange::~PinnedRange() {
+  if (cudaHostUnregister(memory_) != cudaSuccess) std::fprintf(stderr, "CUDA: memory is pinned still\n");
+}
+
 }  // namespace spillway

@@ -18,4 +18,17 @@ class PinnedMemory {
   void* memory_ = nullptr;
 };
 
+// The same for memory that someone else keeps, as long as this lives.
+class PinnedRange {
+ public:
+  // Throws std::bad_alloc where it cannot be pinned.
+  PinnedRange(void* memory, std::size_t bytes);
+  ~PinnedRange();
+  PinnedRange(const PinnedRange&) = delete;
+  PinnedRange& operator=(const PinnedRange&) = delete;
+
+ private:
+  void* memory_;
+};
+
 }  // namespace spillway

@@ -73,7 +73,7 @@ SPILLWAY_MESSAGE(Ready, "ready",
                  FIELD(round) FIELD(version) FIELD(tokens) FIELD(consumed) FIELD(delta) FIELD(energy));
 SPILLWAY_MESSAGE(Formed, "formed", FIELD(epoch) FIELD(seconds));
 SPILLWAY_MESSAGE(Synced, "synced", FIELD(epoch) FIELD(model));
-SPILLWAY_MESSAGE(Done, "done", FIELD(epoch) FIELD(round) FIELD(hash) FIELD(seconds));
+SPILLWAY_MESSAGE(Done, "done", FIELD(epoch) FIELD(round) FIELD(hash) FIELD(seconds) FIELD(trained_on));
 SPILLWAY_MESSAGE(Fail, "fail", FIELD(epoch) FIELD(reason) FIELD(peer));
 SPILLWAY_MESSAGE(Stopped, "stopped", FIELD(epoch));
 SPILLWAY_MESSAGE(MemberHeartbeat, "member_heartbeat", FIELD(reach) FIELD(progress));

@@ -44,11 +44,11 @@
 
 namespace spillway {
 
-inline constexpr int kProtocolVersion = 3;
+inline constexpr int kProtocolVersion = 4;
 inline constexpr std::size_t kMaxLine = 1 << 20;
-inline constexpr std::size_t kMaxMembers = 64;     // entries of any list or map of members
-inline constexpr std::size_t kMaxRanges = 8'000;   // of one list of blocks: three such lists fit into a line
-inline constexpr std::size_t kMaxNumbers = 4096;   // of one list of measurements
+inline constexpr std::size_t kMaxMembers = 64;    // entries of any list or map of members
+inline constexpr std::size_t kMaxRanges = 8'000;  // of one list of blocks: three such lists fit into a line
+inline constexpr std::size_t kMaxNumbers = 4096;  // of one list of measurements
 
 using BlockRanges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // half-open, ordered, disjoint
 
@@ -109,8 +109,9 @@ struct Synced {  // model received and checked; epoch 0: found on this member's 
 };
 struct Done {
   std::int64_t epoch = 0, round = 0;
-  std::string hash;    // of the candidate version
-  double seconds = 0;  // of the exchange
+  std::string hash;         // of the candidate version
+  double seconds = 0;       // of the exchange
+  bool trained_on = false;  // blocks trained on since the round's end wait for the next merge
 };
 struct Fail {
   std::int64_t epoch = 0;

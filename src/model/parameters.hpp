@@ -63,6 +63,14 @@ class Parameters {
     device_.copy_to_host(host.data(), master_, host.size_bytes());
   }
 
+  // master += host, by way of the gradients, whose contents are lost: between steps nobody needs them.
+  void add(std::span<const float> host) {
+    SPILLWAY_CHECK(static_cast<std::int64_t>(host.size()) == total_ && gradients_ != nullptr);
+    device_.copy_from_host(gradients_, host.data(), host.size_bytes());
+    spillway::add(device_, master_, gradients_, total_);
+    refresh_compute_copy(0, total_);
+  }
+
   // After something other than the optimizer has written the master's elements [begin, end).
   void refresh_compute_copy(std::int64_t begin, std::int64_t end) {
     if constexpr (kHasComputeCopy)

@@ -51,10 +51,4 @@ void outer_clear(std::span<float> values) {
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = 0.0f;
 }
 
-void outer_catch_up(std::span<float> local, std::span<const float> merged, std::span<const float> snapshot) {
-  SPILLWAY_CHECK(local.size() == merged.size() && local.size() == snapshot.size());
-#pragma omp parallel for schedule(static) if (local.size() >= kWorthThreads)
-  for (std::size_t i = 0; i < local.size(); ++i) local[i] += merged[i] - snapshot[i];
-}
-
 }  // namespace spillway

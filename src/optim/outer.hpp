@@ -28,7 +28,4 @@ void outer_average(std::span<float> next, std::span<float> velocity, std::span<c
 void outer_copy(std::span<float> to, std::span<const float> from);
 void outer_clear(std::span<float> values);
 
-// Delayed application, where training has gone on since `snapshot` was handed in: local ← local + (merged − snapshot).
-void outer_catch_up(std::span<float> local, std::span<const float> merged, std::span<const float> snapshot);
-
 }  // namespace spillway

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <string>
@@ -15,6 +17,7 @@
 #include "comm/nccl.hpp"
 #include "core/log.hpp"
 #include "kernels/cuda/device.hpp"
+#include "kernels/cuda/pinned.hpp"
 #endif
 
 namespace spillway {
@@ -39,7 +42,10 @@ class Backend<Cpu> {
   // *value = Σ over ranks
   void sum(float* value) { *value = static_cast<float>(site_.sum(static_cast<double>(*value))); }
   // Every part := its owner's.
-  void share_parameters(float* master) { site_.share_from_owners({master, total_}, parts_); }
+  void share(float* master, std::span<const OwnedPart> parts) {
+    site_.share_from_owners({master, total_}, parts);
+  }
+  void pin(std::span<float>) {}
   void describe_start() const {}
 
  private:
@@ -62,7 +68,15 @@ class Backend<Cuda> {
   }
   void sum_gradients(float*) { site_.join(); }
   void sum(float* value) { site_.sum(value); }
-  void share_parameters(float* master) { site_.share_from_owners(master, parts_); }
+  void share(float* master, std::span<const OwnedPart> parts) { site_.share_from_owners(master, parts); }
+  void pin(std::span<float> host) {
+    try {
+      pinned_.emplace(host.data(), host.size_bytes());
+    } catch (const std::bad_alloc&) {
+      log_warning("{:.1f} GiB of shared memory cannot be pinned: merges will hold up training for longer",
+                  static_cast<double>(host.size_bytes()) / (1 << 30));
+    }
+  }
   // Logs the plans that the rehearsal chose.
   void describe_start() const {
     std::istringstream plans(device_.describe_plans());
@@ -73,6 +87,7 @@ class Backend<Cuda> {
   Cuda& device_;
   std::vector<OwnedPart> parts_;
   GpuSite site_;
+  std::optional<PinnedRange> pinned_;
 };
 #endif
 

@@ -93,7 +93,7 @@ class Coordinator {
     bool open = false;
     bool lagging = false;                   // missed a deadline; out until its leader is heard again
     bool wants_merge = false;               // has ended its round on its own
-    bool has_work = false;                  // and that round has trained blocks
+    bool has_work = false;                  // there are trained blocks to merge, as far as it has said
     bool formed = false;                    // its gateway has been in an epoch since it connected
     std::int64_t wants_blocks = 0;          // lease request that is not served yet
     bool told_empty = false;                // and was answered so
@@ -121,6 +121,7 @@ class Coordinator {
     std::map<std::string, Ready> ready;
     std::map<std::string, std::int64_t> refused;  // deltas, by member
     std::map<std::string, std::string> hashes;    // of the candidates
+    std::set<std::string> trained_on;             // members with work for the next round already
     double go_s = 0, exchange_s = 0;              // when Go was sent; the longest exchange of a member
     Go go;
   };

@@ -178,6 +178,7 @@ void Coordinator::on(double now_s, const std::string& name, const Done& message)
   if (!in_epoch(name) || epoch_->state != EpochState::exchanging || message.round != round_.id) return;
   round_.hashes[name] = message.hash;
   round_.exchange_s = std::max(round_.exchange_s, message.seconds);
+  if (message.trained_on) round_.trained_on.insert(name);
   answered(name, message.epoch, EpochState::exchanging);
 }
 
@@ -224,6 +225,7 @@ void Coordinator::commit_round(double now_s) {
   for (const auto& name : epoch_->members) members_.at(name).model = entry.model;
   report_round(now_s, entry);
   resume_training(Commit{entry.epoch, entry.round, entry.model});
+  for (const auto& name : round_.trained_on) members_.at(name).has_work = true;
   release_stale();
   if (complete())
     for (const auto& name : epoch_->members)

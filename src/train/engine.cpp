@@ -103,7 +103,7 @@ class DeviceEngine final : public Engine {
     backend_.sum(gate_total());
     optimizer_.queue_step(parameters_.master(), parameters_.compute_copy(), gradients, global_step,
                           gate_total());
-    backend_.share_parameters(parameters_.master());
+    backend_.share(parameters_.master(), backend_.parts());
     for (const OwnedPart& part : backend_.parts())
       if (part.owner != site_.rank()) parameters_.refresh_compute_copy(part.begin, part.end);
     // The one place of a step where the host waits for the device.
@@ -130,6 +130,15 @@ class DeviceEngine final : public Engine {
 
   void read_parameters(std::span<float> to) override { parameters_.store(to); }
   void write_parameters(std::span<const float> from) override { parameters_.load(from); }
+  void add_to_parameters(std::span<const float> difference) override { parameters_.add(difference); }
+
+  void share_parameters() override {
+    const OwnedPart all = {0, layout_.total, 0};
+    backend_.share(parameters_.master(), {&all, 1});
+    if (!site_.leader()) parameters_.refresh_compute_copy(0, layout_.total);
+  }
+
+  void prepare_copies(std::span<float> host) override { backend_.pin(host); }
 
   std::vector<TensorView> snapshot(const WriterShares& shares) override {
     snapshot_.reserve(shares.floats_of(site_.rank()), largest_foreign_part(shares));

@@ -56,6 +56,11 @@ class Engine {
   // The fp32 master parameters, in layout order, from and to host memory; all of them on every rank. Not collective.
   virtual void read_parameters(std::span<float> to) = 0;
   virtual void write_parameters(std::span<const float> from) = 0;
+  virtual void add_to_parameters(std::span<const float> difference) = 0;
+  // All ranks' parameters become the leader's. Collective over the site.
+  virtual void share_parameters() = 0;
+  // Host memory that parameters will be copied to and from often, and that outlives the engine: pinned on CUDA.
+  virtual void prepare_copies(std::span<float> host) = 0;
 
   // Copies parameters and optimizer state to the host memory of the ranks that write them, and gives each rank its
   // own. What it gave before is overwritten: the memory is used again, pinned on CUDA. Collective over the site.

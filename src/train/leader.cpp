@@ -8,6 +8,7 @@
 #include <numbers>
 #include <thread>
 
+#include "core/error.hpp"
 #include "core/log.hpp"
 #include "core/stop.hpp"
 #include "core/time.hpp"
@@ -350,7 +351,11 @@ void Leader::announce_progress() {
 
 void Leader::pump() {
   const bool before = member_->welcomed();
-  while (const auto message = federation_->poll()) member_->handle(*message);
+  while (background_done()) {
+    const auto message = federation_->poll();
+    if (!message) break;
+    member_->handle(*message);
+  }
   if (!before && member_->welcomed()) {
     context_.set_clock(*member_->clock());
     lineage_.started_unix_s = context_.now_unix_s();
@@ -370,6 +375,30 @@ void Leader::read_parameters(std::span<float> to) { engine_.read_parameters(to);
 void Leader::write_parameters(std::span<const float> from) {
   engine_.write_parameters(from);
   parameters_changed_ = true;
+}
+
+void Leader::add_to_parameters(std::span<const float> difference) {
+  engine_.add_to_parameters(difference);
+  parameters_changed_ = true;
+}
+
+void Leader::run(const std::function<void()>& work, const std::function<void()>& done) {
+  if (!config_.federation.overlap) {
+    work();
+    return done();
+  }
+  SPILLWAY_CHECK(!background_.valid());
+  after_background_ = done;
+  background_ = std::async(std::launch::async, work);
+}
+
+// Whether messages may be handled. Ends what ran beside training, once it is done.
+bool Leader::background_done() {
+  if (!background_.valid()) return true;
+  if (background_.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return false;
+  background_.get();
+  after_background_();
+  return !background_.valid();
 }
 
 void Leader::candidate_ready(const MemberState&) {}

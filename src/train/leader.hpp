@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <span>
@@ -75,6 +77,7 @@ class Leader final : private MemberHost {
   void watch_for_stop();
   void leave(const std::string& reason);
   void pump();
+  bool background_done();
   void announce_progress();
   void enter(Phase phase);
   EnergyLedger log_energy(const std::string& event);  // returns the ledger of the line
@@ -90,6 +93,8 @@ class Leader final : private MemberHost {
   std::span<float> mailbox_feedback() override;
   void read_parameters(std::span<float> to) override;
   void write_parameters(std::span<const float> from) override;
+  void add_to_parameters(std::span<const float> difference) override;
+  void run(const std::function<void()>& work, const std::function<void()>& done) override;
   void candidate_ready(const MemberState& candidate) override;
   void model_committed(const MemberState& state, const std::string& how) override;
 
@@ -121,6 +126,9 @@ class Leader final : private MemberHost {
   Phase phase_of_work_ = Phase::solo;  // that a pause interrupts
   std::int64_t validated_step_ = -1;
   double started_s_, saved_s_, announced_s_ = 0;  // monotonic
+  // The member's work beside training; last, as it ends before what it reads.
+  std::function<void()> after_background_;
+  std::future<void> background_;
 };
 
 }  // namespace spillway

@@ -1,6 +1,7 @@
 #include "train/member.hpp"
 
 #include <algorithm>
+#include <memory>
 
 #include "core/error.hpp"
 #include "core/hash.hpp"
@@ -190,39 +191,42 @@ void Member::on(const Finish& message) {
 
 void Member::on(const Go& message) {
   go_ = message;
-  if (message.merge == "adopt") {
-    hand_in();
-  } else {
-    if (pending_.empty()) outer_clear(host_.contribution());
-    if (message.wire == "int8") {
-      const auto feedback = host_.mailbox_feedback();
-      if (state_.feedback.empty())
-        outer_clear(feedback);
-      else
-        outer_copy(feedback, state_.feedback);
-    }
-  }
-  host_.send(Prepared{message.epoch, message.round});
-}
-
-// The parameters that the round has ended with; of use only where this member has trained.
-void Member::hand_in() {
-  if (pending_.empty()) return;
-  if (options_.overlap)
-    outer_copy(host_.contribution(), snapshot_);
-  else
+  // With overlap they were read at the round's end.
+  if (message.merge == "adopt" && !pending_.empty() && !options_.overlap)
     host_.read_parameters(host_.contribution());
+  host_.run([this] { prepare_exchange(); }, [this] { host_.send(Prepared{go_->epoch, go_->round}); });
 }
 
-// Δ = base − local. Who has not trained hands in zeros, with weight 0.
-void Member::write_delta() {
-  hand_in();
-  outer_delta(host_.contribution(), state_.base, host_.contribution());
+// What this member hands in, in the mailbox: Δ is there already, of a member without work it is zero.
+void Member::prepare_exchange() {
+  if (go_->merge == "adopt") {
+    if (!pending_.empty() && options_.overlap) outer_copy(host_.contribution(), snapshot_);
+    return;
+  }
+  if (pending_.empty()) outer_clear(host_.contribution());
+  if (go_->wire != "int8") return;
+  const auto feedback = host_.mailbox_feedback();
+  if (state_.feedback.empty())
+    outer_clear(feedback);
+  else
+    outer_copy(feedback, state_.feedback);
 }
 
 void Member::on(const Exchanged& message) {
   if (!go_ || go_->round != message.round || go_->epoch != message.epoch)
     return;  // of an epoch given up since
+  host_.run([this] { make_candidate(); },
+            [this, message] {
+              host_.candidate_ready(candidate_);
+              candidate_valid_ = true;
+              say_hello();
+              host_.send(Done{message.epoch, message.round, candidate_.model.hash, message.seconds,
+                              state_.consumed != pending_});
+            });
+}
+
+// From the exchange's result.
+void Member::make_candidate() {
   const auto result = host_.contribution();
   candidate_.model = go_->next;
   candidate_.base.resize(result.size());
@@ -245,10 +249,6 @@ void Member::on(const Exchanged& message) {
       outer_copy(candidate_.base, result);
   }
   candidate_.model.hash = xxh3_hex({bytes_of(candidate_.base), bytes_of(candidate_.velocity)});
-  host_.candidate_ready(candidate_);
-  candidate_valid_ = true;
-  say_hello();
-  host_.send(Done{message.epoch, message.round, candidate_.model.hash, message.seconds});
 }
 
 void Member::on(const Commit& message) {
@@ -256,7 +256,7 @@ void Member::on(const Commit& message) {
   if (message.model.hash != candidate_.model.hash)
     fail(ExitCode::internal, "round {} was committed with hash {}, this member computed {}", message.round,
          message.model.hash, candidate_.model.hash);
-  adopt_candidate(go_->merge);
+  adopt_candidate();
 }
 
 void Member::on(const Outcome& message) {
@@ -265,7 +265,7 @@ void Member::on(const Outcome& message) {
   log_info("round {} was {} while the hub was away", message.round,
            message.committed ? "committed" : "given up");
   if (message.committed) {
-    adopt_candidate(go_->merge);
+    adopt_candidate();
   } else {
     candidate_valid_ = false;
     go_.reset();
@@ -274,10 +274,20 @@ void Member::on(const Outcome& message) {
   }
 }
 
-void Member::adopt_candidate(const std::string& how) {
+// With overlap the local parameters may have moved on: then they change by what the merge has changed, merged − snapshot.
+void Member::adopt_candidate() {
+  host_.run(
+      [this] {
+        if (options_.overlap) outer_delta(host_.contribution(), candidate_.base, snapshot_);
+      },
+      [this] { take_candidate(); });
+}
+
+void Member::take_candidate() {
+  const std::string how = go_->merge;
   std::swap(state_.base, candidate_.base);
   std::swap(state_.velocity, candidate_.velocity);
-  if (go_->merge != "adopt") std::swap(state_.feedback, candidate_.feedback);
+  if (how != "adopt") std::swap(state_.feedback, candidate_.feedback);
   state_.model = candidate_.model;
   const bool trained = !pending_.empty();
   RangeSet since(state_.consumed);
@@ -288,19 +298,14 @@ void Member::adopt_candidate(const std::string& how) {
   go_.reset();
   ready_ = finish_asked_ = lease_exhausted_ = false;
   // The one site that has trained holds the adopted parameters already, and has moved on from them.
-  if (!(how == "adopt" && trained)) take_merged(!since.empty());
+  if (how != "adopt" || !trained) {
+    if (since.empty())
+      host_.write_parameters(state_.base);
+    else
+      host_.add_to_parameters(host_.contribution());
+  }
   host_.model_committed(state_, how);
   say_hello();
-}
-
-// The local parameters become the merged ones; where they have moved since the round's end, by the difference.
-void Member::take_merged(bool moved) {
-  if (!moved) return host_.write_parameters(state_.base);
-  SPILLWAY_CHECK(snapshot_.size() == state_.base.size());
-  std::vector<float>& local = candidate_.base;  // its memory; what it held is the base of before
-  host_.read_parameters(local);
-  outer_catch_up(local, state_.base, snapshot_);
-  host_.write_parameters(local);
 }
 
 void Member::on(const Abort& message) {
@@ -343,23 +348,33 @@ void Member::end_round() {
   ready.version = state_.model.version;
   ready.consumed = state_.consumed;
   ready.tokens = count_blocks(state_.consumed) * options_.tokens_per_step;
-  if (finish_asked_) {
-    pending_ = state_.consumed;
-    if (options_.overlap) {
-      snapshot_.resize(state_.base.size());
-      host_.read_parameters(snapshot_);
-    }
-    say_hello();
-  }
+  const auto statistics = std::make_shared<DeltaStatistics>();
+  auto send = [this, ready, statistics]() mutable {
+    if (!pending_.empty())
+      ready.delta = {statistics->finite, statistics->norm, statistics->tensor_norms, statistics->sketch};
+    ready.energy = host_.energy_so_far();
+    host_.send(ready);
+  };
+  if (!finish_asked_) return send();
+  pending_ = state_.consumed;
+  say_hello();
+  if (pending_.empty() && !options_.overlap) return send();
   // The hub looks at the delta before it is merged. The mailbox is free: no exchange is under way in a round, and
   // until Go nothing else is written to it.
-  if (!pending_.empty()) {
-    write_delta();
-    const DeltaStatistics delta = measure_delta(host_.contribution(), options_.tensor_ends);
-    ready.delta = {delta.finite, delta.norm, delta.tensor_norms, delta.sketch};
+  host_.read_parameters(host_.contribution());
+  host_.run([this, statistics] { *statistics = measure_round(); }, send);
+}
+
+// Δ = base − local into the mailbox, where the local parameters are.
+DeltaStatistics Member::measure_round() {
+  const auto values = host_.contribution();
+  if (options_.overlap) {
+    snapshot_.resize(values.size());
+    outer_copy(snapshot_, values);
   }
-  ready.energy = host_.energy_so_far();
-  host_.send(ready);
+  if (pending_.empty()) return {};
+  outer_delta(values, state_.base, values);
+  return measure_delta(values, options_.tensor_ends);
 }
 
 void Member::advance() {

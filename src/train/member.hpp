@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "comm/protocol.hpp"
+#include "optim/delta.hpp"
 #include "optim/outer.hpp"
 
 namespace spillway {
@@ -27,7 +28,7 @@ struct MemberOptions {
   int lease_steps = 50;   // blocks leased at a time
   int round_steps = 200;  // most blocks trained on between two merges
   // The site trains on while a round is merged. The result is then added to parameters that have moved meanwhile
-  // (outer_catch_up), and those steps belong to the next round.
+  // by what the merge has changed, and those steps belong to the next round.
   bool overlap = false;
   OuterSettings outer;
   std::vector<std::int64_t> tensor_ends;  // of the tensors in the flat vector; empty: no norms per tensor
@@ -55,6 +56,13 @@ class MemberHost {
   virtual std::span<float> mailbox_feedback() = 0;                 // takes memory from its first use on
   virtual void read_parameters(std::span<float> to) = 0;           // the local, trained parameters
   virtual void write_parameters(std::span<const float> from) = 0;  // replaces them
+  virtual void add_to_parameters(std::span<const float> difference) = 0;
+  // Runs `work`, which takes long and reads neither parameters nor blocks, then `done`. With overlap `work` may run on
+  // another thread and `done` later, on this one: until then training can go on, but no message may be handled.
+  virtual void run(const std::function<void()>& work, const std::function<void()>& done) {
+    work();
+    done();
+  }
   // Called before `done` is sent: a vault makes the candidate durable here.
   virtual void candidate_ready(const MemberState& candidate) = 0;
   // A new committed model is in place, by a round ("adopt", "nesterov", "average") or by a sync ("sync").
@@ -115,11 +123,12 @@ class Member {
 
   void say_hello();
   void end_round();
+  DeltaStatistics measure_round();
   void reopen_round();
-  void hand_in();
-  void write_delta();
-  void adopt_candidate(const std::string& how);
-  void take_merged(bool moved);
+  void prepare_exchange();
+  void make_candidate();
+  void adopt_candidate();
+  void take_candidate();
   void drop_local_work();
 
   MemberIdentity identity_;

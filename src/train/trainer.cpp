@@ -132,6 +132,7 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
   }
   RemoteMeter remote(config, node, site.node_leader() && !site.leader());
   const auto engine = make_engine(config, setup.spec, setup.layout, loader, site);
+  if (federation != nullptr) engine->prepare_copies(federation->contribution());
 
   std::optional<CheckpointFolder> folder;
   TrainingState state;
@@ -164,7 +165,6 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
   }
   SitePower power(config, site, node, leader.get());
   install_stop_handlers();  // MPI, NCCL and CUDA are initialized
-  std::vector<float> received;
   for (;;) {
     if (site.nodes() > 1) {
       RemoteEnergy energy = remote.since_last();
@@ -195,10 +195,7 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
         checkpointer.collect();
         break;
       case Decision::Action::load_parameters:
-        received.resize(static_cast<std::size_t>(setup.layout.total));
-        if (leader) engine->read_parameters(received);
-        site.broadcast_bytes(std::as_writable_bytes(std::span(received)));
-        if (!leader) engine->write_parameters(received);
+        engine->share_parameters();
         break;
       case Decision::Action::finish:
         return static_cast<ExitCode>(decision.exit_code);

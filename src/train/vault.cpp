@@ -84,6 +84,7 @@ class Vault final : private MemberHost {
   std::span<float> mailbox_feedback() override { return federation_.feedback(); }
   void read_parameters(std::span<float>) override { SPILLWAY_CHECK(!"the vault trains nothing"); }
   void write_parameters(std::span<const float>) override {}  // it keeps no local parameters
+  void add_to_parameters(std::span<const float>) override { SPILLWAY_CHECK(!"the vault trains nothing"); }
 
   void candidate_ready(const MemberState& candidate) override {
     write_committed_model(candidate_file(), candidate, config_, setup_);

@@ -72,7 +72,7 @@ TEST_CASE("relu squared keeps a NaN visible") {
   for (const double value : a.values()) CHECK(std::isnan(value));
 }
 
-TEST_CASE("sums and scale") {
+TEST_CASE("sums, scale and add") {
   const int n = GENERATE(1, 3, 1000, 2100007);
   const int offset = GENERATE(0, 1);  // an unaligned start
   INFO("n " << n << " offset " << offset);
@@ -98,6 +98,13 @@ TEST_CASE("sums and scale") {
   Vector halved = host;
   for (std::size_t i = static_cast<std::size_t>(offset); i < host.size(); ++i) halved[i] *= 0.5;
   CHECK(relative_error(values.values(), halved) < 1e-7);
+
+  const Vector addends = random(2, n + offset);
+  Vector added = halved;
+  for (std::size_t i = static_cast<std::size_t>(offset); i < host.size(); ++i) added[i] += addends[i];
+  DeviceArray<float> more(addends);
+  add(device(), values.data() + offset, more.data() + offset, n);
+  CHECK(relative_error(values.values(), added) < 1e-6);
 }
 
 TEST_CASE("a non-finite value gives a non-finite sum of squares") {

@@ -83,7 +83,7 @@ TEST_CASE("random churn merges every block exactly once and never waits for ever
   const bool overlap = GENERATE(false, true);
   simulation::Options options{kSteps, seed};
   options.overlap = overlap;
-  if (overlap) options.exchange_s = 3;
+  if (overlap) options.exchange_s = options.background_s = 3;
   World world(options);
   INFO("seed " << seed << ", overlap " << overlap);
   std::vector<std::string> sites = {"iowa", "oregon", "texas", "utah"};

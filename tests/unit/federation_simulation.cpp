@@ -57,6 +57,7 @@ void Node::start() {
   ++life_;
   open_ = true;
   inbox_.clear();
+  background_.reset();
   order_.reset();
   hello_.reset();
   courier_hello_.reset();
@@ -175,6 +176,32 @@ void Node::send(const Message& message) {
   }
 }
 
+void Node::add_to_parameters(std::span<const float> difference) {
+  for (std::size_t i = 0; i < local_.size(); ++i) local_[i] += difference[i];
+}
+
+// What a thread does beside training can come before all that happens meanwhile, or after it.
+void Node::run(const std::function<void()>& work, const std::function<void()>& done) {
+  if (world_.options_.background_s <= 0 || role_ != "site") {
+    work();
+    return done();
+  }
+  REQUIRE_FALSE(background_);
+  const bool first = world_.pick(2) == 0;
+  if (first) work();
+  background_ = Background{first ? std::function<void()>() : work, done,
+                           world_.now_s_ + world_.uniform(0, world_.options_.background_s)};
+}
+
+bool Node::background_done() {
+  if (!background_) return true;
+  if (world_.now_s_ < background_->until_s) return false;
+  const Background ended = *std::exchange(background_, std::nullopt);
+  if (ended.work) ended.work();
+  ended.done();
+  return !background_;
+}
+
 void Node::candidate_ready(const MemberState& candidate) {
   if (role_ == "vault") candidate_ = Disk{candidate.model, candidate.base, candidate.velocity, {}, {}};
 }
@@ -246,7 +273,7 @@ void Node::run_leader() {
     training_ = false;
     if (role_ == "site" && world_.pick(8) == 0) save();  // a checkpoint now and then
   }
-  while (!inbox_.empty()) {
+  while (background_done() && !inbox_.empty()) {
     const Message message = std::move(inbox_.front());
     inbox_.pop_front();
     member_->handle(message);

@@ -27,6 +27,7 @@ struct Options {
   double latency_s = 0.05;  // most, one way
   bool overlap = false;     // sites train on while a round is merged
   double exchange_s = 0.1;  // most
+  double background_s = 0;  // most, of what a site with overlap does beside training
 };
 
 class World;
@@ -74,10 +75,13 @@ class Node final : private MemberHost {
   std::span<float> mailbox_feedback() override { return feedback_; }
   void read_parameters(std::span<float> to) override { std::copy(local_.begin(), local_.end(), to.begin()); }
   void write_parameters(std::span<const float> from) override { local_.assign(from.begin(), from.end()); }
+  void add_to_parameters(std::span<const float> difference) override;
+  void run(const std::function<void()>& work, const std::function<void()>& done) override;
   void candidate_ready(const MemberState& candidate) override;
   void model_committed(const MemberState& state, const std::string& how) override;
 
   void run_leader();
+  bool background_done();
   void end_process(bool said_bye);
   void save();
   void deliver(const Message& message);  // from courier to leader
@@ -96,6 +100,11 @@ class Node final : private MemberHost {
   std::vector<float> local_, contribution_, velocity_, feedback_;
   Disk disk_;
   std::optional<Disk> candidate_;
+  struct Background {
+    std::function<void()> work, done;  // work: null where it was done at once
+    double until_s;
+  };
+  std::optional<Background> background_;
   std::optional<Hello> hello_, courier_hello_;  // the leader's newest; the one the courier may say
   std::uint64_t connection_ = 0;                // 0: none
   std::int64_t gateway_ = 0;                    // epoch; 0: none

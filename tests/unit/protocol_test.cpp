@@ -36,7 +36,7 @@ std::vector<Message> examples() {
           Ready{12, 7, 65536, {{9, 17}}, {false, 2.5, {1.5, 2}, {0.25, -1}}, {{"total_mj", 7}}},
           Formed{3, 0.25},
           Synced{3, kModel},
-          Done{3, 12, kModel.hash, 1.5},
+          Done{3, 12, kModel.hash, 1.5, true},
           Fail{3, "no progress for 10 s", "texas"},
           Stopped{3},
           MemberHeartbeat{{{"texas", true}, {"vault", false}}, progress},
