@@ -1,5 +1,8 @@
 #include "train/leader.hpp"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -17,6 +20,7 @@ namespace spillway {
 namespace {
 
 constexpr double kPoll_s = 0.02;
+constexpr int kBackgroundNice = 5;  // a third of the weight of a training thread
 constexpr double kAnnounce_s = 0.5;
 
 MemberOptions member_options(const Config& config, const ParameterLayout& layout) {
@@ -389,7 +393,11 @@ void Leader::run(const std::function<void()>& work, const std::function<void()>&
   }
   SPILLWAY_CHECK(!background_.valid());
   after_background_ = done;
-  background_ = std::async(std::launch::async, work);
+  background_ = std::async(std::launch::async, [work] {
+    // Training goes first. OpenMP's threads of this thread inherit its priority.
+    (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kBackgroundNice);
+    work();
+  });
 }
 
 // Whether messages may be handled. Ends what ran beside training, once it is done.
