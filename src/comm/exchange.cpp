@@ -13,6 +13,7 @@ namespace {
 constexpr int kTagCount = 30'000;  // MPI guarantees tags up to 32767
 constexpr int kSpins = 200;        // unsuccessful tests before the loop sleeps
 constexpr auto kNap = std::chrono::microseconds(50);
+constexpr std::size_t kPiece = 8192;  // floats: a multiple of what a block of any WireFormat has
 
 // Up to `window` requests in flight, completed in the order they were started.
 class RequestWindow {
@@ -77,13 +78,34 @@ int size_of(MPI_Comm communicator) {
   return size;
 }
 
+void scale(std::span<float> values, float factor) {
+#pragma omp simd
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] *= factor;
+}
+
+void add(std::span<float> values, std::span<const float> addends) {
+#pragma omp simd
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] += addends[i];
+}
+
+void subtract(std::span<float> values, std::span<const float> subtrahends) {
+#pragma omp simd
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] -= subtrahends[i];
+}
+
 // values = weight · values + feedback; a weight of 0 clears even what is not a number.
 void weigh(std::span<float> values, float weight, std::span<const float> feedback) {
   if (weight == 0)
     std::fill(values.begin(), values.end(), 0.0f);
   else if (weight != 1)
-    for (float& value : values) value *= weight;
-  for (std::size_t i = 0; i < feedback.size(); ++i) values[i] += feedback[i];
+    scale(values, weight);
+  add(values.first(feedback.size()), feedback);
+}
+
+// Calls work(first, count) for pieces that stay in the processor's caches between the passes over them.
+template <class Work>
+void by_pieces(std::size_t count, const Work& work) {
+  for (std::size_t first = 0; first < count; first += kPiece) work(first, std::min(kPiece, count - first));
 }
 
 // The ring's order of work. Block b of the vector starts at member b and travels round the ring twice: N − 1 hops
@@ -109,13 +131,15 @@ class Ring {
         segment_bytes_(wire_bytes(wire.format, segment_)),
         segments_per_step_((block_ + segment_ - 1) / segment_),
         total_(2 * (size_ - 1) * segments_per_step_),
-        received_(options.window),
-        sent_(options.window),
+        window_(static_cast<int>(options.window * segment_ * static_cast<std::int64_t>(sizeof(float)) /
+                                 segment_bytes_)),
+        received_(window_),
+        sent_(window_),
         // Not freed when an exchange fails: messages may still arrive in it, and the process is about to end.
-        incoming_staging_(new std::byte[static_cast<std::size_t>(options.window * segment_bytes_)]),
+        incoming_staging_(new std::byte[static_cast<std::size_t>(window_ * segment_bytes_)]),
         outgoing_staging_(direct_ ? nullptr
-                                  : new std::byte[static_cast<std::size_t>(options.window * segment_bytes_)]),
-        sum_(direct_ ? 0 : static_cast<std::size_t>(segment_)),
+                                  : new std::byte[static_cast<std::size_t>(window_ * segment_bytes_)]),
+        sum_(kPiece),
         patience_(options, previous()) {}
 
   void run() {
@@ -190,14 +214,20 @@ class Ring {
   const std::byte* encode(std::int64_t message) {
     const std::span<float> source = outgoing(values_, message);
     std::byte* buffer = outgoing_staging_ + static_cast<std::int64_t>(sent_.slot(message)) * segment_bytes_;
-    wire_encode(wire_.format, source, buffer);
-    const std::span<float> kept = outgoing(wire_.feedback, message);
+    const std::span<float> feedback = outgoing(wire_.feedback, message);
     const bool passed_on = step(message) >= size_;
-    if (passed_on || (kept.empty() && reducing(message))) return buffer;
-    // The sum itself must be here what the others decode.
-    std::copy(source.begin(), source.begin() + static_cast<std::ptrdiff_t>(kept.size()), kept.begin());
-    wire_decode(wire_.format, buffer, source);
-    for (std::size_t i = 0; i < kept.size(); ++i) kept[i] -= source[i];
+    const bool rounds = !passed_on && (!feedback.empty() || !reducing(message));
+    by_pieces(source.size(), [&](std::size_t first, std::size_t count) {
+      const std::span<float> part = source.subspan(first, count);
+      std::byte* to = buffer + bytes(source.first(first));
+      wire_encode(wire_.format, part, to);
+      if (!rounds) return;
+      // The sum itself must be here what the others decode.
+      const std::span<float> kept = feedback.empty() ? feedback : feedback.subspan(first, count);
+      std::copy_n(part.begin(), kept.size(), kept.begin());
+      wire_decode(wire_.format, to, part);
+      subtract(kept, part);
+    });
     return buffer;
   }
 
@@ -205,13 +235,13 @@ class Ring {
     if (direct_ && !reducing(message)) return;  // it was received in place
     const std::span<float> target = incoming(values_, message);
     if (!reducing(message)) return wire_decode(wire_.format, landing(message), target);
-    weigh(target, weight_, incoming(wire_.feedback, message));
-    const float* sum = reinterpret_cast<const float*>(landing(message));
-    if (!direct_) {
-      wire_decode(wire_.format, landing(message), std::span(sum_).first(target.size()));
-      sum = sum_.data();
-    }
-    for (std::size_t i = 0; i < target.size(); ++i) target[i] += sum[i];
+    const std::span<float> feedback = incoming(wire_.feedback, message);
+    by_pieces(target.size(), [&](std::size_t first, std::size_t count) {
+      const std::span<float> part = target.subspan(first, count), sum = std::span(sum_).first(count);
+      weigh(part, weight_, feedback.empty() ? feedback : feedback.subspan(first, count));
+      wire_decode(wire_.format, landing(message) + bytes(target.first(first)), sum);
+      add(part, sum);
+    });
   }
 
   std::span<float> values_;
@@ -221,9 +251,10 @@ class Ring {
   bool direct_;
   std::int64_t size_, rank_;
   std::int64_t block_, segment_, segment_bytes_, segments_per_step_, total_;
+  int window_;
   RequestWindow received_, sent_;
   std::byte *incoming_staging_, *outgoing_staging_;
-  std::vector<float> sum_;  // a segment, decoded
+  std::vector<float> sum_;  // a piece of a segment, decoded
   Patience patience_;
 };
 

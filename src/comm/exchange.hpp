@@ -23,7 +23,7 @@ struct ExchangeOptions {
   double deadline_s = 0;                  // without progress; 0: wait for ever
   std::function<bool()> abort;            // polled between messages; true ends the exchange; may be empty
   std::int64_t segment_floats = 1 << 20;  // 4 MiB
-  int window = 8;                         // segments
+  int window = 8;                         // segments of fp32; of a shorter format more, as many bytes
 };
 
 // How a ring writes its partial sums on the link.

@@ -37,8 +37,9 @@ std::uint16_t load(const std::byte* from) {
 // The largest magnitude; NaN counts as larger than infinity.
 float magnitude(std::span<const float> block) {
   std::uint32_t largest = 0;
-  for (const float value : block)
-    largest = std::max(largest, std::bit_cast<std::uint32_t>(value) & kAbsolute);
+#pragma omp simd reduction(max : largest)
+  for (std::size_t i = 0; i < block.size(); ++i)
+    largest = std::max(largest, std::bit_cast<std::uint32_t>(block[i]) & kAbsolute);
   return std::bit_cast<float>(largest);
 }
 
@@ -56,6 +57,7 @@ void encode_block(std::span<const float> block, std::byte* to) {
     return;
   }
   const float inverse = 1 / scale;
+#pragma omp simd
   for (std::size_t i = 0; i < block.size(); ++i) {
     const float q = std::clamp(block[i] * inverse + kRounder - kRounder, -kLargest, kLargest);
     to[i] = static_cast<std::byte>(static_cast<std::int8_t>(q));
@@ -65,6 +67,7 @@ void encode_block(std::span<const float> block, std::byte* to) {
 void decode_block(const std::byte* from, std::span<float> block) {
   const float scale = from_bf16(load(from));
   from += sizeof(std::uint16_t);
+#pragma omp simd
   for (std::size_t i = 0; i < block.size(); ++i) block[i] = static_cast<std::int8_t>(from[i]) * scale;
 }
 
@@ -97,6 +100,7 @@ void wire_encode(WireFormat format, std::span<const float> values, std::byte* to
       std::memcpy(to, values.data(), values.size_bytes());
       return;
     case WireFormat::bf16:
+#pragma omp simd
       for (std::size_t i = 0; i < values.size(); ++i) store(to + 2 * i, to_bf16(values[i]));
       return;
     case WireFormat::int8:
@@ -113,6 +117,7 @@ void wire_decode(WireFormat format, const std::byte* from, std::span<float> valu
       std::memcpy(values.data(), from, values.size_bytes());
       return;
     case WireFormat::bf16:
+#pragma omp simd
       for (std::size_t i = 0; i < values.size(); ++i) values[i] = from_bf16(load(from + 2 * i));
       return;
     case WireFormat::int8:
