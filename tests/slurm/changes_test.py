@@ -4,7 +4,7 @@ import re
 import sys
 import time
 
-from lab import Lab, seconds, wait_for
+from lab import SOURCE, Lab, seconds, wait_for
 
 SITE = "fjord"
 
@@ -133,8 +133,18 @@ def late_task(changes):
                         r"cancel it \(scancel \d+\), or name its folder by --state", output.strip()), output
 
 
+def taken_ports(lab):
+    """A second lab on the first one's ports is refused at once, and the first stays as it is."""
+    script = SOURCE / "slurm/lab/slurm-lab"
+    output = lab.run("env", f"SPILLWAY_LAB={lab.root}/other", script, "up", "other", status=69)
+    assert re.fullmatch(rf"slurm-lab: port {lab.port} is in use; choose others with SPILLWAY_LAB_PORT, now {lab.port}",
+                        output.strip()), output
+    assert not (lab.root / "other").exists()
+
+
 def main(spillway):
     with Lab(spillway, f"{SITE}:3") as lab:
+        taken_ports(lab)
         changes = Changes(lab)
         running_task(changes, waiting_tasks(changes))
         late_task(changes)

@@ -1,14 +1,20 @@
 // Runs of the real program on small data, for tests.
 #pragma once
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <csignal>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -90,10 +96,22 @@ inline spillway::CheckpointReader newest(const std::filesystem::path& folder) {
   return spillway::CheckpointReader(spillway::newest_checkpoint(folder).value());
 }
 
-// A hub and gateways on ports of this process's own: tests run side by side.
+// A hub and gateways on ports of this process's own: tests run side by side, and the Slurm clusters of tests/slurm/lab.py
+// have the ports below these. A block is taken as there, by holding its last port for as long as the process lives. All are
+// below 32768, from where on Linux gives ports to connections that ask for none.
 inline Arguments own_ports() {
-  // Below 32768, from where on Linux gives ports to connections that ask for none.
-  const int base = 10000 + static_cast<int>(getpid() % 45) * 500;
+  static const int base = [] {
+    for (int first = 17000; first < 22000; first += 500) {
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      address.sin_port = htons(static_cast<std::uint16_t>(first + 499));
+      const int held = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      if (bind(held, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return first;
+      close(held);
+    }
+    throw std::runtime_error("ports 17000 to 21999 are all in use");
+  }();
   return {"--federation.hub",        "127.0.0.1:" + std::to_string(base), "--federation.port-min",
           std::to_string(base + 10), "--federation.port-count",           "480"};
 }
