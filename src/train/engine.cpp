@@ -80,7 +80,7 @@ class DeviceEngine final : public Engine {
     targets_.resize(rows);
   }
 
-  StepOutcome train(std::int64_t block, std::int64_t global_step,
+  StepOutcome train(std::int64_t block, std::int64_t schedule_step,
                     const std::function<void()>& between) override {
     const float scale = 1.0f / static_cast<float>(config_.tokens_per_step);
     const int first = site_.rank() * sequences_per_rank_;
@@ -101,7 +101,7 @@ class DeviceEngine final : public Engine {
     backend_.sum_gradients(gradients);
     optimizer_.sum_own_squares(gate_total(), gradients);
     backend_.sum(gate_total());
-    optimizer_.queue_step(parameters_.master(), parameters_.compute_copy(), gradients, global_step,
+    optimizer_.queue_step(parameters_.master(), parameters_.compute_copy(), gradients, schedule_step,
                           gate_total());
     backend_.share(parameters_.master(), backend_.parts());
     for (const OwnedPart& part : backend_.parts())

@@ -45,9 +45,9 @@ class Engine {
   virtual ~Engine() = default;
 
   // Forward, backward, gradient sum over the site's ranks and optimizer update on one block of data.
-  // Collective over the site. global_step: what the schedules read. between, if any, is called before each micro-batch,
-  // when the device has finished what came before.
-  virtual StepOutcome train(std::int64_t block, std::int64_t global_step,
+  // Collective over the site. schedule_step: what the schedules read. between, if any, is called before each
+  // micro-batch, when the device has finished what came before.
+  virtual StepOutcome train(std::int64_t block, std::int64_t schedule_step,
                             const std::function<void()>& between = {}) = 0;
 
   // Mean loss in nats per token over the validation batches. Collective over the site.

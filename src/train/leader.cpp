@@ -190,7 +190,7 @@ std::optional<Decision> Leader::next_alone() {
   if (step >= config_.train.steps) return finish(ExitCode::complete);
   if (checkpoint_due()) return checkpoint("periodic");
   enter(Phase::solo);
-  return Decision{Decision::Action::train, 0, state_.next_block, step};
+  return Decision{Decision::Action::train, 0, state_.next_block, step, step};
 }
 
 std::optional<Decision> Leader::next_federated() {
@@ -221,7 +221,8 @@ std::optional<Decision> Leader::next_federated() {
   // Only committed models are validated: those are what the run is about.
   if (at_committed && validated_step_ != committed && validation_due(committed)) return validation(committed);
   enter(phase_at_work);
-  return Decision{Decision::Action::train, 0, member_->next_block(), member_->global_step()};
+  return Decision{Decision::Action::train, 0, member_->next_block(), member_->global_step(),
+                  member_->schedule_step()};
 }
 
 bool Leader::validation_due(std::int64_t step) const {

@@ -39,6 +39,7 @@ struct Decision {
   std::int32_t exit_code = 0;
   std::int64_t block = 0;
   std::int64_t global_step = 0;
+  std::int64_t schedule_step = 0;  // of a training step: what the schedules read
   // Of a step: seconds of pause per second of work, and the most that the site may use, W at its meter; 0: no cap.
   double pause_ratio = 0, power_cap_w = 0;
   // Of a step or validation: seconds since the one before, if the site was in the same phase all that while.

@@ -42,6 +42,18 @@ Member::Member(MemberIdentity identity, MemberOptions options, MemberState state
 
 std::int64_t Member::global_step() const { return state_.model.blocks + count_blocks(state_.consumed); }
 
+std::int64_t Member::schedule_step() const {
+  return state_.model.blocks +
+         static_cast<std::int64_t>(pace_ * static_cast<double>(count_blocks(state_.consumed)));
+}
+
+// A round in which this member hardly trained says nothing of the next one.
+void Member::measure_pace(std::int64_t own, std::int64_t merged) {
+  constexpr int kLeastPart = 8;  // of an equal share
+  if (own * paced_sites_ * kLeastPart >= merged)
+    pace_ = static_cast<double>(merged) / static_cast<double>(own);
+}
+
 void Member::announce(bool open) {
   open_ = open;
   say_hello();
@@ -147,6 +159,9 @@ void Member::on(const Epoch& message) {
   lease_exhausted_ = false;  // members have changed: data may have returned to the pool
   sites_in_epoch_ = static_cast<int>(std::count_if(message.members.begin(), message.members.end(),
                                                    [](const auto& name) { return name != "vault"; }));
+  if (sites_in_epoch_ == paced_sites_) return;
+  paced_sites_ = sites_in_epoch_;
+  pace_ = sites_in_epoch_;  // equally fast, until a merge shows otherwise
 }
 
 void Member::on(const Sync& message) {
@@ -288,8 +303,10 @@ void Member::take_candidate() {
   std::swap(state_.base, candidate_.base);
   std::swap(state_.velocity, candidate_.velocity);
   if (how != "adopt") std::swap(state_.feedback, candidate_.feedback);
-  state_.model = candidate_.model;
   const bool trained = !pending_.empty();
+  if (trained && how != "adopt")
+    measure_pace(count_blocks(pending_), candidate_.model.blocks - state_.model.blocks);
+  state_.model = candidate_.model;
   RangeSet since(state_.consumed);
   for (const auto& [first, end] : pending_) since.remove(first, end);
   state_.consumed = since.ranges();

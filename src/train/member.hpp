@@ -104,8 +104,10 @@ class Member {
   bool merging() const { return connected_ && (ready_ || go_ || candidate_valid_); }
   const std::optional<ClockSpec>& clock() const { return clock_; }
   const MemberState& state() const { return state_; }
-  // Optimizer steps behind the local parameters: the step that schedules read.
+  // Optimizer steps behind the local parameters.
   std::int64_t global_step() const;
+  // The step that schedules read: the run's progress as far as this member can tell, with what the others train meanwhile.
+  std::int64_t schedule_step() const;
 
  private:
   void on(const Welcome& message);
@@ -130,6 +132,7 @@ class Member {
   void adopt_candidate();
   void take_candidate();
   void drop_local_work();
+  void measure_pace(std::int64_t own, std::int64_t merged);
 
   MemberIdentity identity_;
   MemberOptions options_;
@@ -145,6 +148,8 @@ class Member {
   std::optional<ClockSpec> clock_;
   std::int64_t epoch_ = 0;  // 0: in none
   int sites_in_epoch_ = 0;
+  int paced_sites_ = 0;     // for which the pace holds
+  double pace_ = 1;         // blocks that all sites together train while this one trains one
   std::int64_t round_ = 0;  // of the last Finish
   bool open_ = false;
   bool connected_ = false;

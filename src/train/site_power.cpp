@@ -59,11 +59,11 @@ void SitePower::pause() {
 }
 
 StepOutcome SitePower::train(Engine& engine, const Decision& decision) {
-  if (!site_config_.power_capped()) return engine.train(decision.block, decision.global_step);
+  if (!site_config_.power_capped()) return engine.train(decision.block, decision.schedule_step);
   limit_gpus(decision.power_cap_w);
   begin_work(decision);
   const StepOutcome outcome =
-      engine.train(decision.block, decision.global_step,
+      engine.train(decision.block, decision.schedule_step,
                    decision.pause_ratio > 0 ? std::function<void()>([this] { pause(); }) : nullptr);
   pacer_.end_work();
   return outcome;

@@ -294,7 +294,8 @@ void Node::run_leader() {
   member_->advance();
   if (!member_->may_train()) return;
   training_ = true;
-  training_until_s_ = world_.now_s_ + world_.options_.step_s * world_.uniform(0.8, 1.2);
+  progress_.push_back({member_->schedule_step(), world_.trained_blocks()});
+  training_until_s_ = world_.now_s_ + slowness_ * world_.options_.step_s * world_.uniform(0.8, 1.2);
 }
 
 void Node::end_process(bool said_bye) {
@@ -571,6 +572,12 @@ std::vector<nlohmann::json> World::commits() const {
 }
 
 std::int64_t World::version() const { return static_cast<std::int64_t>(commits().size()); }
+
+std::int64_t World::trained_blocks() const {
+  std::int64_t count = 0;
+  for (const auto& [name, node] : nodes_) count += node->trained();
+  return count;
+}
 
 std::int64_t World::committed_blocks() const {
   const auto all = commits();

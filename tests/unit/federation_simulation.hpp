@@ -48,6 +48,7 @@ class Node final : private MemberHost {
   void poison_next_block(float value) { poison_ = value; }  // its training goes wrong, once
   void train_to(float value) { trained_value_ = value; }    // from now on, instead of to 1
   void set_data(const std::string& digest) { data_ = digest; }
+  void train_slowly(double factor) { slowness_ = factor; }  // times Options::step_s for a block
   // Why the hub has refused it; nothing where it has not. Without expect_refusal() that fails the test.
   void expect_refusal() { refusal_expected_ = true; }
   const std::optional<Refuse>& refused() const { return refused_; }
@@ -55,6 +56,11 @@ class Node final : private MemberHost {
   bool running() const { return member_ != nullptr; }
   bool open() const { return open_; }
   std::int64_t trained() const { return trained_; }  // blocks, whatever became of them
+  // For each block, in order: the step that its schedules read, and the blocks that all sites had trained by then.
+  struct Progress {
+    std::int64_t schedule_step, trained_by_all;
+  };
+  const std::vector<Progress>& progress() const { return progress_; }
   const std::string& name() const { return name_; }
   const Member& member() const { return *member_; }
   std::int64_t version() const { return member_ ? member_->state().model.version : disk_.model.version; }
@@ -112,6 +118,8 @@ class Node final : private MemberHost {
   double paused_until_s_ = 0, cut_until_s_ = 0, training_until_s_ = 0, leaving_since_s_ = 0;
   bool training_ = false, open_ = false;
   std::int64_t trained_ = 0;
+  double slowness_ = 1;
+  std::vector<Progress> progress_;
   std::optional<float> poison_;
   float trained_value_ = 1;
   std::string data_ = "data";
@@ -146,7 +154,8 @@ class World final : private CoordinatorHost {
   bool complete() const { return committed_blocks() == options_.steps; }
   std::int64_t version() const;
   std::int64_t committed_blocks() const;
-  std::string epoch_state();  // "none", "forming", …
+  std::int64_t trained_blocks() const;  // by all sites, whatever became of them
+  std::string epoch_state();            // "none", "forming", …
   std::vector<std::string> epoch_members();
   const std::vector<nlohmann::json>& journal() const { return journal_; }
   std::vector<nlohmann::json> commits() const;
