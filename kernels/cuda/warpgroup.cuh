@@ -29,6 +29,11 @@ __device__ __forceinline__ std::uint64_t shared_operand(std::uint32_t address, i
          (address & 0x3ffff) / 16;
 }
 
+// The operand `bytes` behind another: spares the address arithmetic.
+__device__ __forceinline__ std::uint64_t further(std::uint64_t operand, int bytes) {
+  return operand + bytes / 16;
+}
+
 // Rows `row` … of a tile of kRows rows, channels 16·step … +15: an operand that is read along the channels.
 template <int kRows>
 __device__ __forceinline__ std::uint64_t along_channels(std::uint32_t tile, int row, int step) {
