@@ -1,5 +1,7 @@
 #include "kernels/cuda/device.hpp"
 
+#include <cuda_profiler_api.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -126,6 +128,8 @@ void Cuda::copy_to_host(void* host, const void* device, std::size_t bytes) {
   CUDA_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream()));
   synchronize();
 }
+
+void Cuda::set_profiled(bool on) { CUDA_CHECK(on ? cudaProfilerStart() : cudaProfilerStop()); }
 
 void Cuda::synchronize() { CUDA_CHECK(cudaStreamSynchronize(stream())); }
 

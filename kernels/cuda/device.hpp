@@ -68,6 +68,9 @@ struct Cuda {
   // "NVIDIA H100 80GB HBM3"
   std::string model_name() const;
 
+  // Tells a profiler that waits for it (ncu --profile-from-start off) when to record. Nothing happens without one.
+  void set_profiled(bool on);
+
   CUstream_st* stream() const;
   // Multiprocessors of this GPU.
   int multiprocessors() const;

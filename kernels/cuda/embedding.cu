@@ -1,10 +1,10 @@
 // Token embedding with RMS norm. Backward takes the rows in order of their tokens and sums each token's rows in that
 // order, so that the result does not depend on the order in which warps run: no atomics.
 //
-// A run of equal tokens may be as long as the batch (one token everywhere) or one row. One warp sums a few neighbours in
-// that order, each row kept in registers between its dot product and its sum: runs inside its part are added to dwte at
-// once; a run that touches the part's border leaves a partial sum, and the block of the part in which the run begins adds
-// up the partial sums in order.
+// A run of equal tokens may be as long as the batch (one token everywhere) or one row. One warp takes a part of a few
+// neighbours in that order. A run that ends in the part after the one in which it begins, or earlier, is short: one warp
+// sums all of it on top of what dwte has. A long one leaves a partial sum in each part, and a second kernel adds them up
+// in order.
 #include <algorithm>
 
 #include "kernels/cuda/rows.cuh"
@@ -17,9 +17,9 @@ namespace {
 constexpr int kLeastPartRows =
     8;  // sorted rows per warp: 4,096 warps at 32,768 rows, two for each place on an H100
 constexpr int kMostPartRows = kWarp;  // a lane holds the number of each
-constexpr int kBorderThreads = 256;
-constexpr int kBorderParts = 16;  // per block
-constexpr int kFloats = 4;        // in 16 bytes
+constexpr int kLongRunThreads = 256;
+constexpr int kLongRunParts = 16;  // per block
+constexpr int kFloats = 4;         // in 16 bytes
 
 template <int kVectors>
 __global__ void __launch_bounds__(kRowThreads)
@@ -51,151 +51,201 @@ __global__ void __launch_bounds__(kRowThreads)
   if (threadIdx.x % kWarp == 0) rstd[row] = r;
 }
 
-// A row's gradient at the embedding's output, and the output.
-template <int kVectors>
-struct RowPair {
-  float gradient[kVectors][kVector];
-  uint4 x[kVectors];
+// What a lane holds of a row: the gradient at the embedding's output (the sum of both, if kTwo) and the output.
+template <int kVectors, bool kTwo>
+struct GradientRow {
+  uint4 dx[kVectors], dx0[kTwo ? kVectors : 1], x[kVectors];
 };
 
-// dx0 may be null.
 template <int kVectors>
-__device__ __forceinline__ void load_pair(RowPair<kVectors>& pair, const uint4* __restrict__ dx,
-                                          const uint4* __restrict__ dx0, const uint4* __restrict__ x,
-                                          std::int64_t base, int count) {
+__device__ __forceinline__ bool inside_row(int i, int count) {
+  return (kVectors <= kExactVectors && i + 1 < kVectors) || column_of_lane(i) < count;
+}
+
+// The i-th vector of this lane, beyond the row's end the row's last. So no load depends on a branch, and all of a row's are
+// under way at once: with a branch before each vector it was three of fifteen, and memory ran at 76 % of the copy's rate.
+template <int kVectors>
+__device__ __forceinline__ int loaded_column(int i, int count) {
+  return inside_row<kVectors>(i, count) ? column_of_lane(i) : count - 1;
+}
+
+template <int kVectors, bool kTwo>
+__device__ __forceinline__ void load_row(GradientRow<kVectors, kTwo>& row, const uint4* __restrict__ dx,
+                                         const uint4* __restrict__ dx0, const uint4* __restrict__ x,
+                                         std::int64_t base, int count) {
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    const int column = column_of_lane(i);
-    if (column >= count) break;
-    unpack(pair.gradient[i], dx[base + column]);
-    pair.x[i] = x[base + column];
-    if (dx0 == nullptr) continue;
-    float more[kVector];
-    unpack(more, dx0[base + column]);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) pair.gradient[i][j] += more[j];
+    const std::int64_t vector = base + loaded_column<kVectors>(i, count);
+    row.dx[i] = dx[vector];
+    row.x[i] = x[vector];
+    if constexpr (kTwo) row.dx0[i] = dx0[vector];
   }
 }
 
-// sum += r·(gradient − x·mean(gradient·x))
-template <int kVectors>
-__device__ __forceinline__ void add_row(float (&sum)[kVectors][kVector], const RowPair<kVectors>& pair,
-                                        float r, int count, int C) {
+template <int kVectors, bool kTwo>
+__device__ __forceinline__ void gradient_of(float (&g)[kVector], const GradientRow<kVectors, kTwo>& row,
+                                            int i) {
+  unpack(g, row.dx[i]);
+  if constexpr (kTwo) {
+    float more[kVector];
+    unpack(more, row.dx0[i]);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) g[j] += more[j];
+  }
+}
+
+// sum += r·(g − x·mean(g·x))
+template <int kVectors, bool kTwo>
+__device__ __forceinline__ void add_row(float (&sum)[kVectors][kVector],
+                                        const GradientRow<kVectors, kTwo>& row, float r, int count, int C) {
   float dot = 0;
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    if (column_of_lane(i) >= count) break;
-    float value[kVector];
-    unpack(value, pair.x[i]);
+    float g[kVector], x[kVector], part = 0;
+    gradient_of(g, row, i);
+    unpack(x, row.x[i]);
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) dot += pair.gradient[i][j] * value[j];
+    for (int j = 0; j < kVector; ++j) part += g[j] * x[j];
+    dot += inside_row<kVectors>(i, count) ? part : 0.0f;
   }
   const float mean = lane_sum(dot) / static_cast<float>(C);
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    if (column_of_lane(i) >= count) break;
-    float value[kVector];
-    unpack(value, pair.x[i]);
+    float g[kVector], x[kVector];
+    gradient_of(g, row, i);
+    unpack(x, row.x[i]);
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) sum[i][j] += r * (pair.gradient[i][j] - value[j] * mean);
+    for (int j = 0; j < kVector; ++j) sum[i][j] += r * (g[j] - x[j] * mean);
   }
 }
 
-// target = sum, or += sum ; sum = 0. (Atomic additions, which spare the old values the way to the warp, took 17 % longer.)
 template <int kVectors>
-__device__ __forceinline__ void store_sum(float* target, float (&sum)[kVectors][kVector], bool add,
-                                          int count) {
+__device__ __forceinline__ void load_sum(float (&sum)[kVectors][kVector], const float* source, int count) {
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i)
+    load_floats(sum[i], source + kVector * loaded_column<kVectors>(i, count));
+}
+
+template <int kVectors>
+__device__ __forceinline__ void store_sum(float* target, const float (&sum)[kVectors][kVector], int count) {
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    if (column_of_lane(i) >= count) break;
+    if (!inside_row<kVectors>(i, count)) break;
     float4* place = reinterpret_cast<float4*>(target) + 2 * column_of_lane(i);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const float4 old = add ? place[half] : make_float4(0, 0, 0, 0);
-      float* part = sum[i] + half * kFloats;
-      place[half] = make_float4(old.x + part[0], old.y + part[1], old.z + part[2], old.w + part[3]);
-#pragma unroll
-      for (int j = 0; j < kFloats; ++j) part[j] = 0;
-    }
+    place[0] = make_float4(sum[i][0], sum[i][1], sum[i][2], sum[i][3]);
+    place[1] = make_float4(sum[i][4], sum[i][5], sum[i][6], sum[i][7]);
   }
 }
 
-// partial: (parts, 2, C): the sum of the run that began before the part, and of the one that goes on after it.
-template <int kVectors>
-__global__ void __launch_bounds__(kRowThreads)
+// The rows in order of their tokens, `rows` of them.
+struct SortedRows {
+  const std::int32_t *tokens, *order;
+  int rows;
+
+  // −1 outside.
+  __device__ __forceinline__ int token_at(int place) const {
+    return place >= 0 && place < rows ? tokens[order[place]] : -1;
+  }
+};
+
+// partial: (parts, 2, C): the sum of the long run that began before the part, and of the one that goes on after it.
+// A run's sum starts from what dwte has, which arrives with the run's first row. (Atomic additions, which spare the old values
+// the way to the warp, took 17 % longer.)
+template <int kVectors, bool kTwo>
+__global__ void __launch_bounds__(kRowThreads, kVectors <= 5 ? 2 : 1)
     embedding_runs_kernel(float* __restrict__ dwte, float* __restrict__ partial, const uint4* __restrict__ dx,
                           const uint4* __restrict__ dx0, const uint4* __restrict__ x,
-                          const float* __restrict__ rstd, const std::int32_t* __restrict__ tokens,
-                          const std::int32_t* __restrict__ order, int rows, int C, int part_rows) {
+                          const float* __restrict__ rstd, const SortedRows sorted, int C, int part_rows) {
+  constexpr unsigned kAll = 0xffffffffu;
   const std::int64_t part = row_of_warp();
-  const int begin = static_cast<int>(part) * part_rows, end = min(begin + part_rows, rows);
-  if (begin >= rows) return;
-  const int lane = threadIdx.x % kWarp, count = C / kVector;
-  const int my_row = begin + lane < end ? order[begin + lane] : 0;
-  const int my_token = begin + lane < end ? tokens[my_row] : -1;
-  const float my_rstd = begin + lane < end ? rstd[my_row] : 0.0f;
-  const int token_before = begin > 0 ? tokens[order[begin - 1]] : -1;
-  const int token_after = end < rows ? tokens[order[end]] : -1;
-  float sum[kVectors][kVector] = {};
-  bool begun_before = __shfl_sync(0xffffffffu, my_token, 0) == token_before;
-  for (int i = 0; begin + i < end; ++i) {
-    RowPair<kVectors> pair;
-    load_pair(pair, dx, dx0, x, static_cast<std::int64_t>(__shfl_sync(0xffffffffu, my_row, i)) * count,
-              count);
-    add_row(sum, pair, __shfl_sync(0xffffffffu, my_rstd, i), count, C);
-    const int token = __shfl_sync(0xffffffffu, my_token, i);
-    const bool last = begin + i + 1 == end;
-    const int next_token = last ? token_after : __shfl_sync(0xffffffffu, my_token, (i + 1) % kWarp);
-    if (!last && next_token == token) continue;
-    const bool goes_on = last && next_token == token;
-    if (begun_before)
-      store_sum(partial + 2 * part * C, sum, false, count);
-    else if (goes_on)
-      store_sum(partial + (2 * part + 1) * C, sum, false, count);
-    else
-      store_sum(dwte + static_cast<std::int64_t>(token) * C, sum, true, count);
-    begun_before = false;
+  const int begin = static_cast<int>(part) * part_rows, end = min(begin + part_rows, sorted.rows);
+  if (begin >= sorted.rows) return;
+  const int lane = threadIdx.x % kWarp, count = C / kVector, own = end - begin;
+
+  // This part's rows, and the next part's, which belong here as far as a short run goes on into them.
+  const bool has_row = lane < own, has_next = lane < part_rows && end + lane < sorted.rows;
+  const int my_row = has_row ? sorted.order[begin + lane] : 0;
+  const int next_row = has_next ? sorted.order[end + lane] : 0;
+  const int my_token = has_row ? sorted.tokens[my_row] : -1;
+  const int next_token = has_next ? sorted.tokens[next_row] : -1;
+  const float my_rstd = has_row ? rstd[my_row] : 0.0f, next_rstd = has_next ? rstd[next_row] : 0.0f;
+
+  const int before = sorted.token_at(begin - 1), long_ago = sorted.token_at(begin - part_rows - 1);
+  const int after_next = sorted.token_at(end + part_rows);
+
+  const int first_token = __shfl_sync(kAll, my_token, 0), last_token = __shfl_sync(kAll, my_token, own - 1);
+  const int after = __shfl_sync(kAll, next_token, 0);
+  const bool begun_before = before == first_token, goes_on = after == last_token;
+  const bool long_before = begun_before && (long_ago == first_token || after == first_token);
+  const bool long_after = goes_on && (after_next == last_token || (long_before && first_token == last_token));
+  const unsigned of_first = __ballot_sync(kAll, my_token == first_token);
+  const unsigned of_last = __ballot_sync(kAll, my_token == last_token);
+  const unsigned beyond = __ballot_sync(kAll, next_token == last_token);
+  const int first = begun_before && !long_before ? __popc(of_first) : 0;
+  const int last = goes_on && !long_after && first < own ? own + __popc(beyond) : own;
+  const int last_run = own - __popc(of_last);                 // its first row
+  const int token_above = __shfl_up_sync(kAll, my_token, 1);  // its own in the first lane
+  // Bit i: a run begins with row i.
+  const unsigned begins = __ballot_sync(kAll, has_row && my_token != token_above) | 1u << first % kWarp;
+
+  float sum[kVectors][kVector];
+  float* target = nullptr;
+  for (int i = first; i < last; ++i) {
+    const bool here = i < own;
+    const int from = here ? i : i - own;
+    const std::int64_t row = __shfl_sync(kAll, here ? my_row : next_row, from);
+    const float r = __shfl_sync(kAll, here ? my_rstd : next_rstd, from);
+    GradientRow<kVectors, kTwo> loaded;
+    load_row(loaded, dx, dx0, x, row * count, count);
+    if (here && (begins >> i & 1u) != 0) {
+      const bool head = long_before && i == 0, tail = long_after && i == last_run;
+      if (head || tail) {
+        target = partial + (2 * part + (head ? 0 : 1)) * C;
+#pragma unroll
+        for (int k = 0; k < kVectors * kVector; ++k) sum[k / kVector][k % kVector] = 0;
+      } else {
+        target = dwte + static_cast<std::int64_t>(__shfl_sync(kAll, my_token, i)) * C;
+        load_sum(sum, target, count);
+      }
+    }
+    add_row(sum, loaded, r, count, C);
+    const bool ends = i + 1 == last || (i + 1 < own && (begins >> (i + 1) & 1u) != 0);
+    if (ends) store_sum(target, sum, count);
   }
 }
 
-// The last part of the run that goes on beyond `part`, if it begins in it; else `part`.
-__device__ __forceinline__ int last_part_of_run(const std::int32_t* __restrict__ tokens,
-                                                const std::int32_t* __restrict__ order, int part, int parts,
-                                                int rows, int part_rows) {
-  const auto token_at = [&](int place) { return tokens[order[place]]; };
-  const int begin = part * part_rows, next = begin + part_rows;
-  if (next >= rows) return part;
-  const int token = token_at(next - 1);
-  if (token_at(next) != token) return part;
-  const bool begins_here = begin == 0 || token_at(begin) != token || token_at(begin - 1) != token;
-  if (!begins_here) return part;
-  int last = part + 1, beyond = parts;  // it is in [last, beyond)
+// The last part of the long run that begins in `part`; `part` where there is none.
+__device__ __forceinline__ int last_part_of_run(const SortedRows& sorted, int part, int parts,
+                                                int part_rows) {
+  const int begin = part * part_rows, after_next = begin + 2 * part_rows;
+  if (after_next >= sorted.rows) return part;
+  const int token = sorted.token_at(begin + part_rows - 1);
+  if (sorted.token_at(after_next) != token || sorted.token_at(begin - 1) == token) return part;
+  int last = part + 2, beyond = parts;  // it is in [last, beyond)
   while (beyond - last > 1) {
     const int middle = (last + beyond) / 2;
-    (token_at(middle * part_rows) == token ? last : beyond) = middle;
+    (sorted.token_at(middle * part_rows) == token ? last : beyond) = middle;
   }
   return last;
 }
 
-// One block per kBorderParts parts. For each in which a run begins that goes on it adds the run's sums: of this part, of the
-// parts that the run fills, of the part in which it ends.
-__global__ void __launch_bounds__(kBorderThreads)
-    embedding_borders_kernel(float* __restrict__ dwte, const float* __restrict__ partial,
-                             const std::int32_t* __restrict__ tokens, const std::int32_t* __restrict__ order,
-                             int parts, int rows, int C, int part_rows) {
-  __shared__ int last_parts[kBorderParts];
-  const int first_part = blockIdx.x * kBorderParts, here = min(kBorderParts, parts - first_part);
+// One block per kLongRunParts parts. For each in which a long run begins it adds the run's sums: of this part, of the parts that
+// the run fills, of the part in which it ends.
+__global__ void __launch_bounds__(kLongRunThreads)
+    embedding_long_runs_kernel(float* __restrict__ dwte, const float* __restrict__ partial,
+                               const SortedRows sorted, int parts, int C, int part_rows) {
+  __shared__ int last_parts[kLongRunParts];
+  const int first_part = blockIdx.x * kLongRunParts, here = min(kLongRunParts, parts - first_part);
   if (threadIdx.x < here)
-    last_parts[threadIdx.x] =
-        last_part_of_run(tokens, order, first_part + threadIdx.x, parts, rows, part_rows);
+    last_parts[threadIdx.x] = last_part_of_run(sorted, first_part + threadIdx.x, parts, part_rows);
   __syncthreads();
   const float4* sums = reinterpret_cast<const float4*>(partial);
   const std::int64_t quads = C / kFloats;
   for (int i = 0; i < here; ++i) {
     const std::int64_t first = first_part + i, last = last_parts[i];
     if (last == first) continue;
-    const std::int64_t token = tokens[order[(first + 1) * part_rows]];
-    for (int column = threadIdx.x; column < quads; column += kBorderThreads) {
+    const std::int64_t token = sorted.token_at(static_cast<int>(first + 1) * part_rows);
+    for (int column = threadIdx.x; column < quads; column += kLongRunThreads) {
       float4 sum = sums[(2 * first + 1) * quads + column];
 #pragma unroll 8
       for (std::int64_t part = first + 1; part <= last; ++part) {
@@ -235,14 +285,17 @@ void embedding_norm_backward(Cuda& device, float* dwte, const bf16* dx, const bf
   SHAPE_CHECK(C > 0 && C % kVector == 0 && is_aligned(dwte, 16), "the width must be a multiple of 8");
   const int part_rows = rows_of_part(rows, C), parts = ceil_div(rows, part_rows);
   auto* partial = static_cast<float*>(device.workspace(std::size_t{2} * parts * C * sizeof(float)));
+  const SortedRows sorted = {tokens, order, rows};
   with_row_vectors(C, [&](auto count) {
-    embedding_runs_kernel<count()><<<ceil_div(parts, kRowsPerBlock), kRowThreads, 0, device.stream()>>>(
-        dwte, partial, vectors(dx), dx0 == nullptr ? nullptr : vectors(dx0), vectors(x), rstd, tokens, order,
-        rows, C, part_rows);
+    const auto kernel =
+        dx0 != nullptr ? embedding_runs_kernel<count(), true> : embedding_runs_kernel<count(), false>;
+    kernel<<<ceil_div(parts, kRowsPerBlock), kRowThreads, 0, device.stream()>>>(
+        dwte, partial, vectors(dx), dx0 != nullptr ? vectors(dx0) : nullptr, vectors(x), rstd, sorted, C,
+        part_rows);
   });
   LAUNCH_CHECK();
-  embedding_borders_kernel<<<ceil_div(parts, kBorderParts), kBorderThreads, 0, device.stream()>>>(
-      dwte, partial, tokens, order, parts, rows, C, part_rows);
+  embedding_long_runs_kernel<<<ceil_div(parts, kLongRunParts), kLongRunThreads, 0, device.stream()>>>(
+      dwte, partial, sorted, parts, C, part_rows);
   LAUNCH_CHECK();
 }
 

@@ -29,6 +29,9 @@ __device__ __forceinline__ float dot_product(const uint4& a, const uint4& b) {
   return sum;
 }
 
+// Up to so many vectors per lane, with_row_vectors() gives no more than the row fills: each lane's, but for the last, exist.
+inline constexpr int kExactVectors = 6;
+
 // Calls `launch` with the smallest supported number of vectors per lane (an integral_constant) that covers C channels.
 // Throws std::runtime_error where C is not a multiple of 8 or above 4096.
 template <class Launch>

@@ -49,14 +49,14 @@ struct Report {
   }
 };
 
-// Achieved rate and its share of the ceiling: matrix work against the large GEMM, everything else against the copy.
+// Achieved rate and its share of the ceiling: matrix work against the large GEMM of its kind, everything else against the copy.
 struct Rate {
   double value, share;
   const char* unit;
 };
 Rate rate_of(const OpTiming& op, const Ceilings& ceilings) {
-  if (op.flop > 0)
-    return {op.flop / op.seconds * 1e-12, op.flop / op.seconds / ceilings.gemm_flop_per_s, "TFLOP/s"};
+  const double gemm = op.fp8 ? ceilings.fp8_gemm_flop_per_s : ceilings.gemm_flop_per_s;
+  if (op.flop > 0) return {op.flop / op.seconds * 1e-12, op.flop / op.seconds / gemm, "TFLOP/s"};
   return {op.bytes / op.seconds * 1e-9, op.bytes / op.seconds / ceilings.copy_bytes_per_s, "GB/s"};
 }
 
@@ -79,6 +79,8 @@ nlohmann::json to_json(const Report& report) {
                                                                   report.ceilings.gemm_flop_per_s)},
                              {"gemm_share_causal", report.share(report.spec.flops_per_token_causal(),
                                                                 report.ceilings.gemm_flop_per_s)}};
+  if (report.ceilings.fp8_gemm_flop_per_s > 0)
+    document["fp8_gemm_flop_per_s"] = report.ceilings.fp8_gemm_flop_per_s;
   if (report.peak_flop_per_s > 0) {
     document["mfu_nanochat"] = report.share(report.spec.flops_per_token_nanochat(), report.peak_flop_per_s);
     document["mfu_causal"] = report.share(report.spec.flops_per_token_causal(), report.peak_flop_per_s);
@@ -91,30 +93,36 @@ nlohmann::json to_json(const Report& report) {
                                {"rate", rate.value},
                                {"unit", rate.unit},
                                {"share_of_ceiling", rate.share}});
+    if (op.library_s == 0) continue;
+    document["ops"].back()["library_us"] = op.library_s * 1e6;
+    document["ops"].back()["vs_library"] = op.library_s / op.seconds;
   }
   return document;
 }
 
 void print_ops(const Report& report) {
-  std::cout << fmt::format("{:<30} {:>9} {:>9} {:>9} {:<8} {:>8} {:>11}\n", "op", "calls", "us", "rate", "",
-                           "ceiling", "ms per step");
+  std::cout << fmt::format("{:<40} {:>9} {:>9} {:>9} {:<8} {:>8} {:>11} {:>11}\n", "op", "calls", "us",
+                           "rate", "", "ceiling", "ms per step", "vs library");
   double total_s = 0;
   for (const OpTiming& op : report.ops) {
     const Rate rate = rate_of(op, report.ceilings);
     total_s += op.calls_per_step * op.seconds;
-    std::cout << fmt::format("{:<30} {:>9.0f} {:>9.1f} {:>9.1f} {:<8} {:>7.1f}% {:>11.1f}\n", op.name,
+    const std::string versus = op.library_s > 0 ? fmt::format("{:>10.2f} x", op.library_s / op.seconds) : "";
+    std::cout << fmt::format("{:<40} {:>9.0f} {:>9.1f} {:>9.1f} {:<8} {:>7.1f}% {:>11.1f}{}\n", op.name,
                              op.calls_per_step, op.seconds * 1e6, rate.value, rate.unit, 100 * rate.share,
-                             op.calls_per_step * op.seconds * 1e3);
+                             op.calls_per_step * op.seconds * 1e3, versus);
   }
-  std::cout << fmt::format("{:<30} {:>60.1f}\n\n", "sum of the ops", total_s * 1e3);
+  std::cout << fmt::format("{:<40} {:>59.1f}\n\n", "sum of the ops", total_s * 1e3);
 }
 
 void print(const Report& report) {
   const GptSpec& spec = report.spec;
   const StepTiming& step = report.step;
-  std::cout << fmt::format("{}: copy {:.0f} GB/s (read + written), large GEMM {:.1f} TFLOP/s\n",
-                           report.device, report.ceilings.copy_bytes_per_s * 1e-9,
-                           report.ceilings.gemm_flop_per_s * 1e-12);
+  std::cout << fmt::format("{}: copy {:.0f} GB/s (read + written), large GEMM {:.1f} TFLOP/s", report.device,
+                           report.ceilings.copy_bytes_per_s * 1e-9, report.ceilings.gemm_flop_per_s * 1e-12);
+  if (report.ceilings.fp8_gemm_flop_per_s > 0)
+    std::cout << fmt::format(", in fp8 {:.1f} TFLOP/s", report.ceilings.fp8_gemm_flop_per_s * 1e-12);
+  std::cout << "\n";
   std::cout << fmt::format("model: {} layers, width {}, {} heads of {}, vocabulary {}, {} parameters, {}\n\n",
                            spec.layers, spec.width, spec.heads, spec.head_dim(), spec.vocab,
                            spec.parameters(), report.precision);
@@ -232,8 +240,6 @@ void measure(Dev& device, const Config& config, const Options& options, const st
 
 void measure_on(const Config& config, const Options& options, Report& report) {
   const bool fp8 = precision_is_fp8(config.train);
-  if (fp8 && options.ops)
-    fail(ExitCode::usage, "--ops times the ops of train.precision = bf16 only; leave one of the two out");
   report.precision = fp8 ? "fp8" : config.train.device == "cpu" ? "fp32" : "bf16";
   if (config.train.device == "cpu") {
     Cpu device(config.train.threads);
@@ -260,9 +266,13 @@ int run_bench(const Arguments& arguments) {
   spec.name = "bench";
   spec.summary =
       "Measures training speed on random tokens: whole steps, and with --ops every op against its ceiling.";
-  spec.usage = "spillway bench [--device cpu|cuda] [--model.depth 20] [--ops] [--json] [--power 300,400]";
+  spec.usage =
+      "spillway bench [--device cpu|cuda] [--precision bf16|fp8] [--model.depth 20] [--ops] [--json] "
+      "[--power 300,400]";
   Options options;
-  spec.options.add_options()("ops", po::bool_switch(&options.ops), "time every op")(
+  spec.options.add_options()(
+      "ops", po::bool_switch(&options.ops),
+      "time every op of a step in its precision, and our kernels against the libraries'")(
       "json", po::bool_switch(&options.json), "print JSON")(
       "steps", po::value(&options.steps)->default_value(options.steps), "optimizer steps to time")(
       "power", po::value(&options.power), "tokens per kWh under power caps in W (of the GPU): 300,400,500")(

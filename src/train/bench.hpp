@@ -16,6 +16,8 @@ namespace spillway {
 struct Ceilings {
   double copy_bytes_per_s = 0;  // a large copy on the device, bytes read plus bytes written
   double gemm_flop_per_s = 0;   // a large square matrix product in the device's compute type
+  double fp8_gemm_flop_per_s =
+      0;  // the same in FP8 with fast accumulation; 0: the device does not train in FP8
 };
 
 // What one op costs in a training step.
@@ -24,7 +26,10 @@ struct OpTiming {
   double calls_per_step = 0;  // 0: listed for comparison, not part of a step
   double seconds = 0;         // per call, median
   double flop = 0;            // per call; 0 for ops whose ceiling is the memory
-  double bytes = 0;           // per call: each tensor read once and written once
+  double bytes = 0;  // per call: each tensor read once and written once; with a scale to measure, read twice
+  bool fp8 = false;  // a product of FP8 matrices
+  double library_s =
+      0;  // what cuDNN or cuBLASLt takes for the same work, in turns with ours; 0: not compared
 };
 
 struct StepTiming {
@@ -41,7 +46,8 @@ struct StepTiming {
 template <class Dev>
 Ceilings measure_ceilings(Dev& device);
 
-// Every op of a training step at the sizes that micro-batches of `micro_batch` sequences give it.
+// Every op of a training step, in the precision that the device trains in, at the sizes that micro-batches of `micro_batch`
+// sequences give it.
 template <class Dev>
 std::vector<OpTiming> time_ops(Dev& device, const GptSpec& spec, int micro_batch,
                                std::int64_t tokens_per_step);

@@ -7,6 +7,9 @@
 
 namespace spillway {
 
+// The CPU has one implementation of each op.
+template <>
+void bench_detail::OpBench<Cpu>::compare_fused() {}
 template <>
 void bench_detail::OpBench<Cpu>::compare_attention() {}
 

@@ -2,128 +2,14 @@
 #pragma once
 
 #include <algorithm>
-#include <functional>
-#include <set>
-#include <utility>
 
-#include "core/rng.hpp"
-#include "model/activations.hpp"
-#include "model/layout.hpp"
-#include "model/rope.hpp"
 #include "train/bench.hpp"
+#include "train/bench_arrays.hpp"
+#include "train/bench_fp8_ops.hpp"
+#include "train/bench_timer.hpp"
 #include "train/rehearsal.hpp"
-#include "train/stopwatch.hpp"
 
 namespace spillway::bench_detail {
-
-template <class T>
-T element(float value) {
-  if constexpr (std::is_same_v<T, bf16>)
-    return to_bf16(value);
-  else
-    return static_cast<T>(value);
-}
-
-// Normal random values, one block repeated: never time on zeros, they draw less power and hide cancellation.
-template <class Dev, class T>
-void fill_random(Dev& device, T* values, std::int64_t count, float scale) {
-  constexpr std::int64_t kBlock = 1 << 18;
-  std::vector<T> block(static_cast<std::size_t>(std::min(count, kBlock)));
-  for (std::size_t i = 0; i < block.size(); ++i) block[i] = element<T>(scale * normal01(7, 0, i));
-  device.copy_from_host(values, block.data(), block.size() * sizeof(T));
-  for (std::int64_t done = kBlock; done < count; done *= 2)
-    device.copy_on_device(values + done, values,
-                          static_cast<std::size_t>(std::min(done, count - done)) * sizeof(T));
-}
-
-// Median of repeated runs, about a quarter of a second in all.
-template <class Dev>
-double median_s(Dev& device, const std::function<void()>& run) {
-  Stopwatch<Dev> watch(device);
-  run();  // plans, caches, page faults
-  watch.mark();
-  run();
-  const double once_s = watch.lap_s();
-  std::vector<double> times(static_cast<std::size_t>(std::clamp(0.25 / once_s, 3.0, 15.0)));
-  for (double& time : times) {
-    watch.mark();
-    run();
-    time = watch.lap_s();
-  }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
-}
-
-// One array per role, shared by all ops that fit it.
-template <class Dev>
-struct BenchArrays {
-  using act = typename Dev::Activation;
-
-  BenchArrays(Dev& where, const GptSpec& spec, int micro_batch) : device(where), arena(where, "benchmark") {
-    const std::int64_t C = spec.width, rows = std::int64_t{micro_batch} * spec.sequence, V = spec.vocab;
-    const std::int64_t half = std::int64_t{spec.sequence} * (spec.head_dim() / 2);
-    chunk_rows = std::clamp<std::int64_t>(kLogitsChunkElements<Dev> / V, 1, rows);
-    for (act** narrow : {&x, &x0, &h, &dx, &dx0, &dh}) reserve(*narrow, rows * C, 1.0f);
-    for (act** wide : {&a, &da}) reserve(*wide, rows * 4 * C, 1.0f);
-    reserve(qkv, rows * 3 * C, 1.0f);
-    reserve(logits, chunk_rows * V, 3.0f);
-    reserve(weights, std::max(V * C, 4 * C * C), 0.02f);
-    for (float** row : {&rstd, &losses}) reserve(*row, rows, 1.0f);
-    for (float** heads : {&rstd_qk, &lse}) reserve(*heads, rows * 2 * spec.heads, 1.0f);
-    for (float** table : {&cosine, &sine}) reserve(*table, half, 1.0f);
-    reserve(scalars, 4, 1.0f);
-    reserve(workspace,
-            std::max(attention_workspace(micro_batch, spec.sequence, spec.heads),
-                     mix_norm_workspace(static_cast<int>(rows))),
-            1.0f);
-    const ParameterLayout layout = make_layout(spec);
-    std::int64_t largest = V * C, muon = 0;
-    for (const MatrixBatch& batch : layout.batches) {
-      largest = std::max(largest, std::int64_t{batch.count} * batch.rows * batch.cols);
-      muon = std::max(muon, muon_workspace(batch.count, batch.rows, batch.cols));
-    }
-    for (float** parameter : {&p, &g, &m, &v}) reserve(*parameter, largest, 0.1f);
-    reserve(compute_copy, largest, 0.1f);
-    reserve(muon_memory, muon, 0.1f);
-    for (std::int32_t** numbers : {&tokens, &order}) arena.reserve(*numbers, rows);
-    arena.allocate();
-    for (const auto& fill : fills) fill();
-    fill_tokens(rows, V);
-    const RopeTables tables = rope_tables(spec.sequence, spec.head_dim());
-    device.copy_from_host(cosine, tables.cosine.data(), tables.cosine.size() * sizeof(float));
-    device.copy_from_host(sine, tables.sine.data(), tables.sine.size() * sizeof(float));
-    const float lambdas[4] = {0.9f, 0.1f, 0.0f, 0.0f};  // λr, λ0, their gradients
-    device.copy_from_host(scalars, lambdas, sizeof lambdas);
-  }
-
-  template <class T>
-  void reserve(T*& pointer, std::int64_t count, float scale) {
-    arena.reserve(pointer, count);
-    fills.push_back([this, &pointer, count, scale] { fill_random(device, pointer, count, scale); });
-  }
-  void fill_tokens(std::int64_t rows, std::int64_t V) {
-    std::vector<std::int32_t> host(static_cast<std::size_t>(rows));
-    for (std::size_t i = 0; i < host.size(); ++i)
-      host[i] = static_cast<std::int32_t>(uniform01(8, 0, i) * static_cast<float>(V));
-    device.copy_from_host(tokens, host.data(), host.size() * sizeof(std::int32_t));
-    std::vector<std::int32_t> by_token(host.size());
-    order_by_token(by_token, host, static_cast<int>(V));
-    device.copy_from_host(order, by_token.data(), by_token.size() * sizeof(std::int32_t));
-    distinct_tokens = static_cast<std::int64_t>(std::set(host.begin(), host.end()).size());
-  }
-
-  Dev& device;
-  Arena<Dev> arena;
-  std::vector<std::function<void()>> fills;
-  std::int64_t chunk_rows = 0;
-  act *x = nullptr, *x0 = nullptr, *h = nullptr, *dx = nullptr, *dx0 = nullptr, *dh = nullptr, *a = nullptr,
-      *da = nullptr, *qkv = nullptr, *logits = nullptr, *weights = nullptr, *compute_copy = nullptr;
-  float *rstd = nullptr, *losses = nullptr, *rstd_qk = nullptr, *lse = nullptr, *cosine = nullptr,
-        *sine = nullptr, *scalars = nullptr, *workspace = nullptr, *p = nullptr, *g = nullptr, *m = nullptr,
-        *v = nullptr, *muon_memory = nullptr;
-  std::int32_t *tokens = nullptr, *order = nullptr;
-  std::int64_t distinct_tokens = 0;
-};
 
 // Times the ops one after the other; each method is one part of the step.
 template <class Dev>
@@ -135,7 +21,9 @@ class OpBench {
         B_(micro_batch),
         rows_(micro_batch * spec.sequence),
         passes_(static_cast<double>(tokens_per_step) / rows_),
-        memory_(device, spec, micro_batch) {
+        fp8_(wants_fp8(device)),
+        memory_(device, spec, micro_batch),
+        timer_(device) {
     set_rehearsing(device_, true);  // every output is thrown away
   }
   ~OpBench() { set_rehearsing(device_, false); }
@@ -145,23 +33,27 @@ class OpBench {
   std::vector<OpTiming> run() {
     embedding();
     norms();
-    linear_layers();
-    fused();
+    if (fp8_)
+      fp8_blocks();
+    else
+      blocks();
+    lm_head();
     attention();
     loss();
     optimizers();
-    return std::move(timings_);
+    return timer_.take();
   }
 
  private:
   using act = typename Dev::Activation;
 
   // bytes: in units of activations (narrow rows of C channels), the common currency of this model.
-  void time(const std::string& name, double calls, double flop, double bytes,
-            const std::function<void()>& op) {
-    timings_.push_back({name, calls, median_s(device_, op), flop, bytes});
+  void time(const std::string& name, double calls, double flop, double bytes, const Run& op) {
+    timer_.time(name, calls, flop, bytes, op);
   }
   double narrow_bytes() const { return static_cast<double>(rows_) * spec_.width * sizeof(act); }
+  double layers() const { return passes_ * spec_.layers; }
+  double measured() const { return std::min(passes_, 1.0); }  // micro-batches that measure FP8 scales
 
   void embedding() {
     const int C = spec_.width;
@@ -176,31 +68,57 @@ class OpBench {
     });
   }
 
+  // How often a step calls the bf16 norms: all of them, or with FP8 blocks the final ones and, backward, those whose gradient
+  // has no known scale or no reader in FP8 (Fp8Blocks::norm_backward).
+  struct NormCalls {
+    double mixed_forward, forward, mixed_backward, backward;
+  };
+  NormCalls norm_calls() const {
+    if (!fp8_) return {layers(), passes_ + layers(), layers(), passes_ + layers()};
+    const double per_layer = measured() * spec_.layers;
+    return {0, passes_, per_layer + passes_ - measured(), passes_ + per_layer};
+  }
+
   void norms() {
-    const int C = spec_.width, H = spec_.heads, D = spec_.head_dim(), T = spec_.sequence;
-    const double layers = passes_ * spec_.layers, plain = passes_ * (spec_.layers + 1);
+    const int C = spec_.width;
+    NormCalls calls = norm_calls();
     auto& a = memory_;
-    const double mixed = spec_.scalars ? layers : 0;
-    time("mix norm forward", mixed, 0, 4 * narrow_bytes(),
-         [&] { mix_norm_forward(device_, a.h, a.rstd, a.x, a.x0, a.scalars, a.scalars + 1, rows_, C); });
-    time("norm forward", spec_.scalars ? plain : plain + layers, 0, 2 * narrow_bytes(),
+    if (!spec_.scalars) {
+      calls.forward += calls.mixed_forward, calls.backward += calls.mixed_backward;
+      calls.mixed_forward = calls.mixed_backward = 0;
+    }
+    if (calls.mixed_forward > 0)
+      time("mix norm forward", calls.mixed_forward, 0, 4 * narrow_bytes(),
+           [&] { mix_norm_forward(device_, a.h, a.rstd, a.x, a.x0, a.scalars, a.scalars + 1, rows_, C); });
+    time("norm forward", calls.forward, 0, 2 * narrow_bytes(),
          [&] { mix_norm_forward(device_, a.h, a.rstd, a.x, a.x0, nullptr, nullptr, rows_, C); });
-    time("mix norm backward", mixed, 0, 7 * narrow_bytes(), [&] {
-      mix_norm_backward(device_, a.dx, a.dx0, a.scalars + 2, a.scalars + 3, a.dh, a.h, a.rstd, a.x0,
-                        a.scalars, a.scalars + 1, a.workspace, rows_, C);
-    });
-    time("norm backward", spec_.scalars ? plain : plain + layers, 0, 4 * narrow_bytes(), [&] {
+    if (calls.mixed_backward > 0)
+      time("mix norm backward", calls.mixed_backward, 0, 7 * narrow_bytes(), [&] {
+        mix_norm_backward(device_, a.dx, a.dx0, a.scalars + 2, a.scalars + 3, a.dh, a.h, a.rstd, a.x0,
+                          a.scalars, a.scalars + 1, a.workspace, rows_, C);
+      });
+    time("norm backward", calls.backward, 0, 4 * narrow_bytes(), [&] {
       mix_norm_backward(device_, a.dx, a.dx0, nullptr, nullptr, a.dh, a.h, a.rstd, a.x0, nullptr, nullptr,
                         a.workspace, rows_, C);
     });
-    // Part of the fused ops below; by themselves for comparison.
-    time("rope qk norm forward", 0, 0, 4 * narrow_bytes(),
+  }
+
+  void rope_qk_norm(double forward_calls, double backward_calls) {
+    const int H = spec_.heads, D = spec_.head_dim(), T = spec_.sequence;
+    auto& a = memory_;
+    time("rope qk norm forward", forward_calls, 0, 4 * narrow_bytes(),
          [&] { rope_qk_norm_forward(device_, a.qkv, a.rstd_qk, a.cosine, a.sine, B_, T, H, D); });
-    time("rope qk norm backward", 0, 0, 6 * narrow_bytes(),
+    time("rope qk norm backward", backward_calls, 0, 6 * narrow_bytes(),
          [&] { rope_qk_norm_backward(device_, a.a, a.qkv, a.rstd_qk, a.cosine, a.sine, B_, T, H, D); });
-    const std::int64_t n = static_cast<std::int64_t>(rows_) * 4 * C;
-    time("relu2 forward", 0, 0, 8 * narrow_bytes(), [&] { relu2_forward(device_, a.a, a.a, n); });
-    time("relu2 backward", 0, 0, 12 * narrow_bytes(), [&] { relu2_backward(device_, a.da, a.da, a.a, n); });
+  }
+
+  // Part of the fused ops below; by themselves for comparison.
+  void separate_parts() {
+    const std::int64_t n = static_cast<std::int64_t>(rows_) * 4 * spec_.width;
+    auto& a = memory_;
+    rope_qk_norm(0, 0);
+    time("relu2 forward", 0, 0, 8 * narrow_bytes(), [&] { relu2_forward(device_, a.da, a.a, n); });
+    time("relu2 backward", 0, 0, 12 * narrow_bytes(), [&] { relu2_backward(device_, a.a, a.a, a.da, n); });
   }
 
   // Which pass of a layer is part of a fused op: listed for comparison alone.
@@ -220,42 +138,66 @@ class OpBench {
          [&] { linear_backward_weight(device_, a.p, output, input, rows, in, out, true); });
   }
 
-  void linear_layers() {
-    const int C = spec_.width, chunk = static_cast<int>(memory_.chunk_rows);
-    const double layers = passes_ * spec_.layers;
+  void lm_head() {
+    const int chunk = static_cast<int>(memory_.chunk_rows);
+    linear("lm_head", passes_ * rows_ / chunk, chunk, spec_.width, spec_.vocab, memory_.h, memory_.logits,
+           false);
+  }
+
+  // What the blocks multiply, in the precision of activations.
+  void blocks() {
+    const int C = spec_.width;
     auto& a = memory_;
-    linear("qkv", layers, rows_, C, 3 * C, a.h, a.a, false, Fused::forward);
-    linear("attention out", layers, rows_, C, C, a.h, a.x, true);
-    linear("fc", layers, rows_, C, 4 * C, a.h, a.a, false, Fused::forward);
-    linear("proj", layers, rows_, 4 * C, C, a.a, a.x, true, Fused::dgrad);
-    linear("lm_head", passes_ * rows_ / chunk, chunk, C, spec_.vocab, a.h, a.logits, false);
+    separate_parts();
+    linear("qkv", layers(), rows_, C, 3 * C, a.h, a.a, false, Fused::forward);
+    linear("attention out", layers(), rows_, C, C, a.h, a.x, true);
+    linear("fc", layers(), rows_, C, 4 * C, a.h, a.a, false, Fused::forward);
+    linear("proj", layers(), rows_, 4 * C, C, a.a, a.x, true, Fused::dgrad);
+    fused();
+    compare_fused();
+  }
+
+  void fp8_blocks() {
+    rope_qk_norm(layers(), measured() * spec_.layers);
+    if constexpr (kHasFp8<Dev>)
+      Fp8OpBench<Dev>(device_, spec_, B_, measured(), passes_ - measured(), memory_, timer_).run();
   }
 
   // Products with what follows them. The rate is the product's.
   void fused() {
     const int C = spec_.width, H = spec_.heads, D = spec_.head_dim(), T = spec_.sequence;
-    const double layers = passes_ * spec_.layers, flop = 2.0 * rows_ * C * C;
+    const double flop = 2.0 * rows_ * C * C;
     auto& a = memory_;
-    time("qkv forward + rope qk norm", layers, 3 * flop, 0,
+    time("qkv forward + rope qk norm", layers(), 3 * flop, 0,
          [&] { qkv_forward(device_, a.qkv, a.rstd_qk, a.h, a.weights, a.cosine, a.sine, B_, T, H, D); });
-    time("fc forward + relu2", layers, 4 * flop, 0,
+    time("fc forward + relu2", layers(), 4 * flop, 0,
          [&] { linear_relu2_forward(device_, a.a, a.h, a.weights, rows_, C, 4 * C); });
-    time("proj dgrad + relu2 backward", layers, 4 * flop, 0,
+    time("proj dgrad + relu2 backward", layers(), 4 * flop, 0,
          [&] { linear_relu2_backward(device_, a.da, a.dx, a.weights, a.a, rows_, 4 * C, C); });
   }
 
-  void attention_passes(const std::string& suffix, double calls) {
-    const int H = spec_.heads, D = spec_.head_dim(), T = spec_.sequence;
-    const double flop = 2.0 * T * T * D * H * B_;  // two products over half of T²
-    auto& a = memory_;
-    time("attention forward" + suffix, calls, flop, 0,
-         [&] { attention_forward(device_, a.h, a.lse, a.qkv, B_, T, H, D); });
-    time("attention backward" + suffix, 0, 2.5 * flop, 0,
-         [&] { attention_backward(device_, a.a, a.dh, a.h, a.lse, a.qkv, a.workspace, B_, T, H, D); });
-    time("attention rope backward" + suffix, calls, 2.5 * flop, 0, [&] {
+  // Ours against cuBLASLt's products followed by kernels, where the device has both.
+  void compare_fused();
+
+  double attention_flop() const {  // two products over half of T²
+    return 2.0 * spec_.sequence * spec_.sequence * spec_.width * B_;
+  }
+  Run attention_forward_run() {
+    return [this, &a = memory_] {
+      attention_forward(device_, a.h, a.lse, a.qkv, B_, spec_.sequence, spec_.heads, spec_.head_dim());
+    };
+  }
+  Run attention_backward_run() {
+    return [this, &a = memory_] {
+      attention_backward(device_, a.a, a.dh, a.h, a.lse, a.qkv, a.workspace, B_, spec_.sequence, spec_.heads,
+                         spec_.head_dim());
+    };
+  }
+  Run attention_rope_backward_run() {
+    return [this, &a = memory_] {
       attention_rope_backward(device_, a.a, a.dh, a.h, a.lse, a.qkv, a.rstd_qk, a.cosine, a.sine, a.workspace,
-                              B_, T, H, D);
-    });
+                              B_, spec_.sequence, spec_.heads, spec_.head_dim());
+    };
   }
 
   // Each implementation by itself, where the device has several.
@@ -264,7 +206,10 @@ class OpBench {
   void attention() {
     const int H = spec_.heads, D = spec_.head_dim(), T = spec_.sequence;
     rope_qk_norm_forward(device_, memory_.qkv, memory_.rstd_qk, memory_.cosine, memory_.sine, B_, T, H, D);
-    attention_passes("", passes_ * spec_.layers);
+    const double backward_flop = 2.5 * attention_flop();
+    time("attention forward", layers(), attention_flop(), 0, attention_forward_run());
+    time("attention backward", fp8_ ? layers() : 0, backward_flop, 0, attention_backward_run());
+    if (!fp8_) time("attention rope backward", layers(), backward_flop, 0, attention_rope_backward_run());
     compare_attention();
   }
 
@@ -302,8 +247,9 @@ class OpBench {
   GptSpec spec_;
   int B_, rows_;
   double passes_;  // micro-batches per step
+  bool fp8_;       // the blocks multiply in FP8
   BenchArrays<Dev> memory_;
-  std::vector<OpTiming> timings_;
+  OpTimer<Dev> timer_;
 };
 
 }  // namespace spillway::bench_detail
@@ -334,6 +280,8 @@ Ceilings measure_ceilings(Dev& device) {
   ceilings.gemm_flop_per_s = 2.0 * n * n * n / bench_detail::median_s(device, [&] {
                                linear_forward(device, y, x, W, n, n, n, false);
                              });
+  if constexpr (kHasFp8<Dev>)
+    if (wants_fp8(device)) ceilings.fp8_gemm_flop_per_s = bench_detail::fp8_gemm_flop_per_s(device, n);
   set_rehearsing(device, false);
   return ceilings;
 }

@@ -59,8 +59,8 @@ TEST_CASE("mix and norm, backward") {
 
 TEST_CASE("embedding and norm") {
   const int rows = GENERATE(1, 65, 1000);
-  const int C = GENERATE(32, 320, 1280);
-  const int V = GENERATE(1, 5, 3000);  // one token everywhere, long runs, mostly single rows
+  const int C = GENERATE(32, 320, 1280, 2112);
+  const int V = GENERATE(1, 5, 100, 3000);  // one token everywhere, long runs, short runs, mostly single rows
   const bool two_gradients = GENERATE(true, false);
   INFO("rows " << rows << " C " << C << " V " << V << " two gradients " << two_gradients);
   const reference::Tokens token_values = random_tokens(1, rows, V);
