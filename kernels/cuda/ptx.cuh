@@ -42,6 +42,18 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   return packed;
 }
 
+// To the compiler another value from here on: what was computed from it is computed again, not kept.
+template <class Register>
+__device__ __forceinline__ void forget(Register& value) {
+  if constexpr (sizeof(Register) == 8)
+    asm volatile("" : "+l"(value));
+  else
+    asm volatile("" : "+r"(value));
+}
+__device__ __forceinline__ void forget(uint4& value) {
+  asm("" : "+r"(value.x), "+r"(value.y), "+r"(value.z), "+r"(value.w));
+}
+
 __device__ __forceinline__ void store_shared(std::uint32_t address, int value) {
   asm volatile("st.shared.b32 [%0], %1;\n" ::"r"(address), "r"(value) : "memory");
 }
