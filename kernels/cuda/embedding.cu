@@ -33,15 +33,13 @@ __global__ void __launch_bounds__(kRowThreads)
   uint4 kept[kVectors];
   float squares = 0;
 #pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    if (column_of_lane(i) >= count) break;
-    kept[i] = wte[source + column_of_lane(i)];
-    squares += dot_product(kept[i], kept[i]);
-  }
+  for (int i = 0; i < kVectors; ++i) kept[i] = row_vector<kVectors>(wte + source, i, count);
+#pragma unroll
+  for (int i = 0; i < kVectors; ++i) squares += dot_product(kept[i], kept[i]);
   const float r = rsqrtf(lane_sum(squares) / static_cast<float>(C) + kNormEpsilon);
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    if (column_of_lane(i) >= count) break;
+    if (!inside_row<kVectors>(i, count)) break;
     float values[kVector];
     unpack(values, kept[i]);
 #pragma unroll
@@ -56,11 +54,6 @@ template <int kVectors, bool kTwo>
 struct GradientRow {
   uint4 dx[kVectors], dx0[kTwo ? kVectors : 1], x[kVectors];
 };
-
-template <int kVectors>
-__device__ __forceinline__ bool inside_row(int i, int count) {
-  return (kVectors <= kExactVectors && i + 1 < kVectors) || column_of_lane(i) < count;
-}
 
 // The i-th vector of this lane, beyond the row's end the row's last. So no load depends on a branch, and all of a row's are
 // under way at once: with a branch before each vector it was three of fifteen, and memory ran at 76 % of the copy's rate.

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kRowThreads)
 
 // partial: <g, x0> and <g, h/rstd> of each block's rows, as add_lambda_gradients takes them.
 template <int kVectors, bool kMix>
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(kRowThreads, kBackwardBlocks<kVectors, kMix>)
     fp8_mix_norm_backward_kernel(Fp8Matrix out, uint4* __restrict__ dx, uint4* __restrict__ dx0,
                                  float* __restrict__ partial, const uint4* __restrict__ dh,
                                  const uint4* __restrict__ h, const float* __restrict__ rstd,
@@ -112,29 +112,16 @@ __global__ void __launch_bounds__(kRowThreads)
     const int tile_row = pass * kRowsPerBlock + threadIdx.x / kWarp, row = first_row + tile_row;
     if (row >= rows) break;
     const std::int64_t base = static_cast<std::int64_t>(row) * (C / kVector);
-    uint4 kept_dh[kVectors], kept_h[kVectors];
-    float dot = 0;
-#pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      const int column = column_of_lane(i);
-      if (column >= C / kVector) break;
-      kept_dh[i] = dh[base + column];
-      kept_h[i] = h[base + column];
-      dot += dot_product(kept_dh[i], kept_h[i]);
-    }
-    const float mean = lane_sum(dot) / static_cast<float>(C);
     const float r = rstd[row];
     LambdaDots dots = {sum_first, 0};
+    norm_backward<kVectors, kMix>(dx + base, dx0 + base, dh + base, h + base, x0 + base, r, mix_r, mix_0, C,
+                                  dots, [&](int i, float(&g)[kVector]) {
 #pragma unroll
-    for (int i = 0; i < kVectors; ++i) {
-      const int column = column_of_lane(i);
-      if (column >= C / kVector) break;
-      float g[kVector];
-      norm_backward<kMix>(g, dx, dx0, x0, kept_dh[i], kept_h[i], mean, r, mix_r, mix_0, base + column, dots);
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) g[j] *= factor;
-      store_fp8<Fp8Format::e5m2>(out.direct, tile, base + column, tile_row, column, g);
-    }
+                                    for (int j = 0; j < kVector; ++j) g[j] *= factor;
+                                    const int column = column_of_lane(i);
+                                    store_fp8<Fp8Format::e5m2>(out.direct, tile, base + column, tile_row,
+                                                               column, g);
+                                  });
     sum_first = dots.first;
     sum_mixed += dots.mixed / r;
   }

@@ -20,20 +20,19 @@ __global__ void __launch_bounds__(kRowThreads)
   const float r = mix_row<kVectors, kMix>(kept, x, x0, mix_r, mix_0, base, C);
 #pragma unroll
   for (int i = 0; i < kVectors; ++i) {
-    const int column = column_of_lane(i);
-    if (column >= C / kVector) break;
+    if (!inside_row<kVectors>(i, C / kVector)) break;
     float values[kVector];
     unpack(values, kept[i]);
 #pragma unroll
     for (int j = 0; j < kVector; ++j) values[j] *= r;
-    h[base + column] = pack(values);
+    h[base + column_of_lane(i)] = pack(values);
   }
   if (threadIdx.x % kWarp == 0) rstd[row] = r;
 }
 
 // partial[block] and partial[gridDim.x + block]: <g, x0> and <g, h/rstd> of the block's rows.
 template <int kVectors, bool kMix>
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(kRowThreads, kBackwardBlocks<kVectors, kMix>)
     mix_norm_backward_kernel(uint4* __restrict__ dx, uint4* __restrict__ dx0, float* __restrict__ partial,
                              const uint4* __restrict__ dh, const uint4* __restrict__ h,
                              const float* __restrict__ rstd, const uint4* __restrict__ x0,
@@ -42,30 +41,14 @@ __global__ void __launch_bounds__(kRowThreads)
   const bool active = row < rows;
   const std::int64_t base = static_cast<std::int64_t>(row) * (C / kVector);
   const float mix_r = kMix ? *lambda_r : 1.0f, mix_0 = kMix ? *lambda_0 : 0.0f;
-  uint4 kept_dh[kVectors], kept_h[kVectors];
-  float dot = 0;
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    const int column = column_of_lane(i);
-    if (!active || column >= C / kVector) break;
-    kept_dh[i] = dh[base + column];
-    kept_h[i] = h[base + column];
-    dot += dot_product(kept_dh[i], kept_h[i]);
-  }
-  const float mean = lane_sum(dot) / static_cast<float>(C);
   const float r = active ? rstd[row] : 1.0f;
   LambdaDots dots = {0, 0};
-#pragma unroll
-  for (int i = 0; i < kVectors; ++i) {
-    const int column = column_of_lane(i);
-    if (!active || column >= C / kVector) break;
-    float g[kVector];
-    norm_backward<kMix>(g, dx, dx0, x0, kept_dh[i], kept_h[i], mean, r, mix_r, mix_0, base + column, dots);
-  }
+  if (active)
+    norm_backward<kVectors, kMix>(dx + base, dx0 + base, dh + base, h + base, x0 + base, r, mix_r, mix_0, C,
+                                  dots, [](int, float(&)[kVector]) {});
   if constexpr (kMix) {
     __shared__ float sums[2][kWarp];
-    const float first = block_sum(lane_leader(lane_sum(dots.first)), sums[0]);
-    const float mixed = block_sum(lane_leader(lane_sum(dots.mixed) / r), sums[1]);
+    const float first = block_sum(dots.first, sums[0]), mixed = block_sum(dots.mixed / r, sums[1]);
     if (threadIdx.x == 0) {
       partial[blockIdx.x] = first;
       partial[gridDim.x + blockIdx.x] = mixed;
