@@ -42,6 +42,19 @@ __device__ __forceinline__ std::uint32_t pack_bf16(float low, float high) {
   return packed;
 }
 
+// As pack_bf16, in fp16; infinite from 65,520 on.
+__device__ __forceinline__ std::uint32_t pack_f16(float low, float high) {
+  std::uint32_t packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;\n" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+__device__ __forceinline__ void unpack_f16(float& low, float& high, std::uint32_t packed) {
+  asm("{\n.reg .b16 first, second;\nmov.b32 {first, second}, %2;\ncvt.f32.f16 %0, first;\ncvt.f32.f16 %1, "
+      "second;\n}\n"
+      : "=f"(low), "=f"(high)
+      : "r"(packed));
+}
+
 // To the compiler another value from here on: what was computed from it is computed again, not kept.
 template <class Register>
 __device__ __forceinline__ void forget(Register& value) {
@@ -76,12 +89,15 @@ __device__ __forceinline__ uint4 load_shared_16(std::uint32_t address) {
   return value;
 }
 
-// Copies 16 bytes from global to shared memory in the background; writes zeros where `valid` is false (the source is
-// then not read). Both addresses are multiples of 16.
-__device__ __forceinline__ void copy_async_16(std::uint32_t shared, const void* global, bool valid) {
-  const int source_bytes = valid ? 16 : 0;
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(global), "r"(source_bytes)
+__device__ __forceinline__ void store_shared_16(std::uint32_t address, const uint4& value) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};\n" ::"r"(address), "r"(value.x), "r"(value.y),
+               "r"(value.z), "r"(value.w)
                : "memory");
+}
+
+// Copies 16 bytes from global to shared memory in the background. Both addresses are multiples of 16.
+__device__ __forceinline__ void copy_async_16(std::uint32_t shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared), "l"(global) : "memory");
 }
 
 // Closes a group of this thread's background copies.
