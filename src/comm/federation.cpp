@@ -43,7 +43,7 @@ Federation::~Federation() {
 void Federation::start_courier() {
   auto [ours, theirs] = socket_pair();
   ProcessOptions options;
-  options.arguments = {program_,
+  options.arguments = {program_.empty() ? own_executable() : program_,
                        "courier",
                        "--site.name",
                        site_,

@@ -27,9 +27,9 @@ class Federation {
   // Call before MPI_Init: a process that MPI knows nothing of must be forked from one that does not know MPI.
   // `site` is this member's name. Throws Error(usage) for a configuration or an MPI library that cannot work here,
   // Error(io) where memory or processes cannot be had. An unreachable hub is no error: it comes as HubLost.
-  // `program` is the spillway binary.
+  // `program` is the spillway binary; empty: this process's own.
   Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count,
-             const std::string& program = own_executable());
+             const std::string& program = "");
   // Ends the courier. Without a Bye before, the hub counts this member as failed.
   ~Federation();
   Federation(const Federation&) = delete;
