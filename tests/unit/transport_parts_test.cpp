@@ -96,8 +96,8 @@ TEST_CASE("what is not a mailbox is refused") {
   CHECK(attach_error(std::string(8192, 'x')) == "mailbox: descriptor N is not a mailbox");
   // The right beginning, the wrong length.
   const Mailbox mailbox = Mailbox::create(10);
-  std::string header(16, '\0');
-  REQUIRE(pread(mailbox.descriptor(), header.data(), header.size(), 0) == 16);
+  std::string header(24, '\0');
+  REQUIRE(pread(mailbox.descriptor(), header.data(), header.size(), 0) == 24);
   CHECK(attach_error(header) == "mailbox: descriptor N is not a mailbox");
 }
 
