@@ -1,8 +1,12 @@
 #include "comm/exchange.hpp"
 
+#include <fmt/core.h>
+#include <sys/resource.h>
+
 #include <cmath>
 #include <limits>
 
+#include "core/clock.hpp"
 #include "core/error.hpp"
 #include "core/hash.hpp"
 #include "core/rng.hpp"
@@ -194,6 +198,49 @@ TEST_CASE("the chain carries the root's vector to the targets only") {
   const bool receives = std::find(targets.begin(), targets.end(), rank) != targets.end();
   CHECK(values == vector_of(receives ? root : rank, count));
   ranks().barrier();
+}
+
+// Prints; for people. tests/fault/README.md has the command and what it found.
+TEST_CASE("what exchanges of 73 million parameters take", "[.][throughput]") {
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  constexpr int kSums = 7;
+  std::vector<float> values(73'000'000, 1.0f);
+  const auto report = [&](const char* name, WireFormat format, bool assistant, bool kept) {
+    Staging staging;
+    ExchangeOptions options;
+    options.assistant = assistant;
+    if (kept) options.staging = &staging;
+    std::vector<double> took_s;
+    rusage before{}, after{};
+    for (int sum = 0; sum <= kSums; ++sum) {
+      if (sum == 1) getrusage(RUSAGE_SELF, &before);  // the first one warms up
+      ranks().barrier();
+      const double start_s = monotonic_s();
+      ring_weighted_sum(values, 1.0f / static_cast<float>(ranks().size()), MPI_COMM_WORLD, options,
+                        {format, {}});
+      if (sum > 0) took_s.push_back(monotonic_s() - start_s);
+    }
+    getrusage(RUSAGE_SELF, &after);
+    std::sort(took_s.begin(), took_s.end());
+    const double median_s = took_s[kSums / 2];
+    const double sent_bits = 8.0 * 2 * (ranks().size() - 1) / ranks().size() *
+                             static_cast<double>(wire_bytes(format, std::ssize(values)));
+    if (ranks().rank() == 0)
+      fmt::print(
+          "{}, assistant {}, staging {}: {:.3f} s, {:.1f} Gbit/s; processor {:.3f} s and {:.3f} s in the "
+          "kernel\n",
+          name, assistant ? "on" : "off", kept ? "kept" : "new", median_s, sent_bits / median_s / 1e9,
+          (seconds(after.ru_utime) - seconds(before.ru_utime)) / kSums,
+          (seconds(after.ru_stime) - seconds(before.ru_stime)) / kSums);
+  };
+  for (const auto& [name, format] :
+       {std::pair("fp32", WireFormat::fp32), std::pair("bf16", WireFormat::bf16)}) {
+    report(name, format, false, false);
+    report(name, format, false, true);
+    report(name, format, true, true);
+  }
 }
 
 // The last test of this file: it leaves messages under way on a communicator of its own.

@@ -74,6 +74,9 @@ TEST_CASE("a mailbox is the same memory for whoever holds its descriptor") {
   other.velocity()[0] = -2.5f;
   CHECK(other.contribution()[4999] == 1.5f);
   CHECK(mailbox.velocity()[0] == -2.5f);
+  const auto beats = other.beats();
+  mailbox.beat();
+  CHECK(other.beats() == beats + 1);
   CHECK((fcntl(mailbox.descriptor(), F_GETFD) & FD_CLOEXEC) != 0);
 }
 
