@@ -4,7 +4,6 @@
 #include "cli/commands.hpp"
 #include "cli/hub_reports.hpp"
 #include "cli/options.hpp"
-#include "core/process.hpp"
 
 namespace po = boost::program_options;
 
@@ -12,15 +11,15 @@ namespace spillway::cli {
 namespace {
 
 // The vault has the hub's command line, without what only the hub knows.
-std::vector<std::string> vault_command(const Arguments& arguments) {
-  std::vector<std::string> command = {own_executable(), "vault"};
+std::vector<std::string> vault_arguments(const Arguments& arguments) {
+  std::vector<std::string> result = {"vault"};
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     if (arguments[i] == "--bind")
       ++i;  // and its value
     else if (!arguments[i].starts_with("--bind="))
-      command.push_back(arguments[i]);
+      result.push_back(arguments[i]);
   }
-  return command;
+  return result;
 }
 
 }  // namespace
@@ -52,7 +51,7 @@ int run_hub(const Arguments& arguments) {
   if (json) fail(ExitCode::usage, "--json goes with --audit or spillway hub status");
   if (config->federation.hub.empty())
     fail(ExitCode::usage, "federation.hub is not set: give the hub's HOST:PORT");
-  if (!no_vault) options.vault_command = vault_command(arguments);
+  if (!no_vault) options.vault_arguments = vault_arguments(arguments);
   return static_cast<int>(spillway::run_hub(*config, options));
 }
 

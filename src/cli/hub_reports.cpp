@@ -45,7 +45,8 @@ void print_status(const nlohmann::json& status) {
       return progress.is_object() ? progress.value(key, nlohmann::json()) : nlohmann::json();
     };
     std::cout << fmt::format("{:<20}  {:<8}  {:<11}  {:>7}  {:>6}  {:>8}  {:>8}  {:>9}\n", name,
-                             member.at("open").get<bool>() ? "open" : "closed", text_of(field("state")),
+                             member.at("open").get<bool>() ? "open" : "closed",
+                             member.at("silent").get<bool>() ? "stopped" : text_of(field("state")),
                              member.at("version").get<std::int64_t>(),
                              member.at("leased_blocks").get<std::int64_t>(), cell(field("step"), "{:.0f}"),
                              cell(field("loss_nats"), "{:.4f}"), cell(field("tokens_per_s"), "{:.0f}"));

@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "comm/gateway_process.hpp"
+#include "comm/life_watch.hpp"
 #include "comm/line_socket.hpp"
+#include "comm/mailbox.hpp"
 #include "comm/prober.hpp"
 #include "comm/protocol.hpp"
 #include "comm/session_directory.hpp"
@@ -40,7 +42,9 @@ class Courier {
         site_(site),
         hub_endpoint_(parse_endpoint("--federation.hub", config.hub)),
         key_(read_key(config.key_file)),
+        mailbox_(Mailbox::attach(Descriptor(kMailboxDescriptor))),
         leader_(Descriptor(kControlDescriptor)),
+        leader_life_(config.lost_after_s),
         prober_(interface_address(config.interface), port_slots(config)) {}
 
   void run() {
@@ -48,6 +52,7 @@ class Courier {
       wait();
       read_leader();
       if (done_) break;
+      watch_leader();
       keep_hub();
       read_hub();
       read_gateway();
@@ -97,6 +102,19 @@ class Courier {
     done_ = true;
   }
 
+  // A process that is stopped says nothing and does not end. The hub decides what that means for the round.
+  void watch_leader() {
+    leader_life_.look(monotonic_s(), mailbox_.beats());
+    if (leader_life_.silent() == silent_) return;
+    silent_ = !silent_;
+    if (silent_)
+      log_warning("the leader's process gives no sign of life for {} s: is it stopped?",
+                  config_.lost_after_s);
+    else
+      log_info("the leader's process runs again");
+    beat_s_ = 0;  // at once
+  }
+
   void from_leader(const Message& message, const std::string& line) {
     std::visit(
         Overloaded{[&](const Hello& m) {
@@ -139,7 +157,7 @@ class Courier {
       hub_.close(fmt::format("silent for {} s", config_.lost_after_s));
     } else if (now_s - beat_s_ >= config_.heartbeat_s) {
       beat_s_ = now_s;
-      to_hub(MemberHeartbeat{prober_.reach(), progress_});
+      to_hub(MemberHeartbeat{prober_.reach(), progress_, silent_});
     }
   }
 
@@ -243,7 +261,7 @@ class Courier {
     index_ = epoch.index;
     try {
       gateway_ = std::make_unique<GatewayProcess>(config_, prober_.slot(), epoch, directory_.path(),
-                                                  kMailboxDescriptor);
+                                                  mailbox_.descriptor());
     } catch (const Error& error) {
       log_error("{}", error.what());
       to_hub(Fail{epoch.epoch, printable(error.what()), site_});
@@ -331,7 +349,10 @@ class Courier {
   const Endpoint hub_endpoint_;
   const SharedKey key_;
   SessionDirectory directory_;
+  const Mailbox mailbox_;
   LineSocket leader_, hub_;
+  LifeWatch leader_life_;
+  bool silent_ = false;  // as it has been told
   Prober prober_;
   std::unique_ptr<GatewayProcess> gateway_;
   int index_ = 0;                 // of this member in the gateway's epoch

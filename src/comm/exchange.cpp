@@ -1,9 +1,11 @@
 #include "comm/exchange.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
+#include "comm/assistant.hpp"
 #include "core/clock.hpp"
 #include "core/error.hpp"
 
@@ -112,13 +114,17 @@ void by_pieces(std::size_t count, const Work& work) {
 // in which each member adds its own part, then N − 1 hops that hand the sum to everybody. A member does
 // 2·(N−1) steps; in step s it sends block rank − s and receives block rank − s − 1, segment by segment.
 //
+// What is to be computed is done in order by the assistant: take() of a message that has been received, prepare() of one
+// that is to be sent. Only counters tell how far it is: a message is sent once it is prepared, and received once the one
+// that was in its place before has been taken.
+//
 // fp32 is sent from and, once it is the sum, received into the vector itself. Other formats pass through staging
 // buffers. In steps 0 … N − 1 a member sends each block once that no other has sent in this form: there it rounds, and
 // keeps what it rounds off as feedback. In the later steps it passes a sum on; encoding that again changes nothing.
 class Ring {
  public:
   Ring(std::span<float> values, float weight, MPI_Comm communicator, const ExchangeOptions& options,
-       const RingWire& wire)
+       const RingWire& wire, Staging& staging)
       : values_(values),
         weight_(weight),
         communicator_(communicator),
@@ -135,27 +141,31 @@ class Ring {
                                  segment_bytes_)),
         received_(window_),
         sent_(window_),
-        // Not freed when an exchange fails: messages may still arrive in it, and the process is about to end.
-        incoming_staging_(new std::byte[static_cast<std::size_t>(window_ * segment_bytes_)]),
-        outgoing_staging_(direct_ ? nullptr
-                                  : new std::byte[static_cast<std::size_t>(window_ * segment_bytes_)]),
+        incoming_staging_(
+            staging.take(static_cast<std::size_t>((direct_ ? 1 : 2) * window_ * segment_bytes_))),
+        outgoing_staging_(direct_ ? nullptr : incoming_staging_ + window_ * segment_bytes_),
         sum_(kPiece),
-        patience_(options, previous()) {}
+        patience_(options, previous()),
+        assistant_(options.assistant) {}
 
   void run() {
-    while (received_.completed() < total_ || sent_.completed() < total_) {
-      while (received_.started() < total_ && !received_.full()) post_receive();
-      while (may_send()) post_send();
-      bool progress = false;
+    std::int64_t known = 0;  // of taken_
+    while (known < total_ || sent_.completed() < total_) {
+      bool progress = taken_ > known;
+      known = taken_;
+      while (received_.started() < std::min(total_, known + window_)) post_receive();
+      for (bool more = true; more;) {
+        more = may_prepare();
+        if (more) order_prepare();
+        while (sent_.started() < prepared_) post_send();
+      }
       while (received_.complete_oldest()) {
-        take(received_.completed() - 1);
+        order_take();
         progress = true;
       }
       while (sent_.complete_oldest()) progress = true;
       patience_.after_round(progress);
     }
-    delete[] incoming_staging_;
-    delete[] outgoing_staging_;
   }
 
  private:
@@ -194,26 +204,48 @@ class Ring {
               "MPI_Irecv");
   }
 
-  // What a step sends is what the step before received; the first step sends this member's own block.
-  bool may_send() const {
-    const std::int64_t message = sent_.started();
-    return message < total_ && !sent_.full() &&
-           (message < segments_per_step_ || message - segments_per_step_ < received_.completed());
+  void order_take() {
+    assistant_.submit([this, message = received_.completed() - 1] {
+      take(message);
+      ++taken_;
+    });
+  }
+
+  // What a step sends is what the step before received; the first step sends this member's own block. The place in which
+  // it is prepared must be free.
+  bool may_prepare() const {
+    return prepare_ordered_ < std::min(total_, sent_.completed() + window_) &&
+           prepare_ordered_ - segments_per_step_ < received_.completed();
+  }
+
+  void order_prepare() {
+    assistant_.submit([this, message = prepare_ordered_++] {
+      prepare(message);
+      ++prepared_;
+    });
+  }
+
+  void prepare(std::int64_t message) {
+    if (step(message) == 0) weigh(outgoing(values_, message), weight_, outgoing(wire_.feedback, message));
+    if (!direct_) encode(message);
+  }
+
+  // Where a message is sent from.
+  std::byte* departure(std::int64_t message) const {
+    if (direct_) return reinterpret_cast<std::byte*>(outgoing(values_, message).data());
+    return outgoing_staging_ + static_cast<std::int64_t>(sent_.slot(message)) * segment_bytes_;
   }
 
   void post_send() {
     const std::int64_t message = sent_.started();
-    const std::span<float> source = outgoing(values_, message);
-    if (step(message) == 0) weigh(source, weight_, outgoing(wire_.feedback, message));
-    const std::byte* buffer = direct_ ? reinterpret_cast<const std::byte*>(source.data()) : encode(message);
-    check_mpi(MPI_Isend(buffer, bytes(source), MPI_BYTE, next(), static_cast<int>(message % kTagCount),
-                        communicator_, sent_.start()),
+    check_mpi(MPI_Isend(departure(message), bytes(outgoing(values_, message)), MPI_BYTE, next(),
+                        static_cast<int>(message % kTagCount), communicator_, sent_.start()),
               "MPI_Isend");
   }
 
-  const std::byte* encode(std::int64_t message) {
+  void encode(std::int64_t message) {
     const std::span<float> source = outgoing(values_, message);
-    std::byte* buffer = outgoing_staging_ + static_cast<std::int64_t>(sent_.slot(message)) * segment_bytes_;
+    std::byte* buffer = departure(message);
     const std::span<float> feedback = outgoing(wire_.feedback, message);
     const bool passed_on = step(message) >= size_;
     const bool rounds = !passed_on && (!feedback.empty() || !reducing(message));
@@ -228,7 +260,6 @@ class Ring {
       wire_decode(wire_.format, to, part);
       subtract(kept, part);
     });
-    return buffer;
   }
 
   void take(std::int64_t message) {
@@ -256,6 +287,9 @@ class Ring {
   std::byte *incoming_staging_, *outgoing_staging_;
   std::vector<float> sum_;  // a piece of a segment, decoded
   Patience patience_;
+  std::int64_t prepare_ordered_ = 0;
+  std::atomic<std::int64_t> prepared_ = 0, taken_ = 0;  // messages that the assistant is done with
+  Assistant assistant_;                                 // last: it ends before what it works on
 };
 
 }  // namespace
@@ -266,7 +300,21 @@ void ring_weighted_sum(std::span<float> values, float weight, MPI_Comm communica
   SPILLWAY_CHECK(wire.feedback.empty() || wire.feedback.size() == values.size());
   if (values.empty()) return;
   if (size_of(communicator) == 1) return weigh(values, weight, {});
-  Ring(values, weight, communicator, options, wire).run();
+  auto own = options.staging == nullptr ? std::make_unique<Staging>() : nullptr;
+  try {
+    Ring(values, weight, communicator, options, wire, own ? *own : *options.staging).run();
+  } catch (...) {
+    (void)own.release();  // messages may still arrive in it, and the process is about to end
+    throw;
+  }
+}
+
+std::byte* Staging::take(std::size_t bytes) {
+  if (size_ < bytes) {
+    memory_.reset(new std::byte[bytes]);  // not zeroed
+    size_ = bytes;
+  }
+  return memory_.get();
 }
 
 void chain_broadcast(std::span<float> values, int root, const std::vector<int>& targets,

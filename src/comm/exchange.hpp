@@ -9,8 +9,10 @@
 // communicator is then unusable, and so is the vector: messages may still arrive in it. The process must end.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -19,11 +21,26 @@
 
 namespace spillway {
 
+// Memory for messages under way. Whoever exchanges often keeps it from one exchange to the next: pages that are new to the
+// process cost as much as what is sent from them.
+class Staging {
+ public:
+  // At least so many bytes; the same ones as before where those suffice.
+  std::byte* take(std::size_t bytes);
+
+ private:
+  std::unique_ptr<std::byte[]> memory_;
+  std::size_t size_ = 0;
+};
+
 struct ExchangeOptions {
   double deadline_s = 0;                  // without progress; 0: wait for ever
   std::function<bool()> abort;            // polled between messages; true ends the exchange; may be empty
   std::int64_t segment_floats = 1 << 20;  // 4 MiB
   int window = 8;                         // segments of fp32; of a shorter format more, as many bytes
+  bool assistant =
+      false;  // a thread beside MPI's does the sums and conversions, so that messages never wait for them
+  Staging* staging = nullptr;  // of rings; not to be freed when an exchange fails
 };
 
 // How a ring writes its partial sums on the link.

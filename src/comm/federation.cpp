@@ -1,8 +1,12 @@
 #include "comm/federation.hpp"
 
 #include <poll.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <condition_variable>
+#include <csignal>
+#include <mutex>
 
 #include "comm/gateway_process.hpp"
 #include "comm/mpi.hpp"
@@ -18,6 +22,7 @@ constexpr double kFirstBackoff_s = 0.2, kLastBackoff_s = 10;
 constexpr double kSettled_s = 5;   // a courier that lives this long counts as started
 constexpr double kFarewell_s = 3;  // for the courier to tell the hub and to clean up
 constexpr int kTick_ms = 100;      // between two looks at the courier
+constexpr auto kBeat = std::chrono::milliseconds(250);
 
 const FederationConfig& checked(const FederationConfig& config) {
   require_inter_site_mpi();
@@ -32,6 +37,23 @@ Federation::Federation(const FederationConfig& config, const std::string& site, 
                        const std::string& program)
     : config_(checked(config)), site_(site), program_(program), mailbox_(Mailbox::create(parameter_count)) {
   start_courier();
+  start_beating();
+}
+
+void Federation::start_beating() {
+  // Signals are for the other threads: they wait to be interrupted.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  beating_ = std::jthread([this](const std::stop_token& stop) {
+    std::mutex mutex;
+    std::condition_variable_any ended;
+    for (std::unique_lock lock(mutex); !stop.stop_requested();) {
+      mailbox_.beat();
+      ended.wait_for(lock, stop, kBeat, [] { return false; });
+    }
+  });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Federation::~Federation() {
@@ -43,7 +65,7 @@ Federation::~Federation() {
 void Federation::start_courier() {
   auto [ours, theirs] = socket_pair();
   ProcessOptions options;
-  options.arguments = {program_,
+  options.arguments = {program_.empty() ? own_executable() : program_,
                        "courier",
                        "--site.name",
                        site_,

@@ -1,6 +1,7 @@
 // The leader's end of the federation: messages to and from the hub, and the mailbox of the exchanges.
 //
-// Owns the site's courier, which it starts again when it dies. Nothing here blocks on the network.
+// Owns the site's courier, which it starts again when it dies. Nothing here blocks on the network. A thread beats in the
+// mailbox, so that the courier can tell a leader that is busy, however long, from one whose process is stopped.
 // The leader of a site, and the vault, work as protocol.hpp says:
 //   send(Hello) first; it is kept and said on every connection, so send it again whenever model, consumed or leased
 //   have changed. doubt_epoch and doubt_round are filled in here: from Done until Commit, Abort or Outcome.
@@ -13,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 
 #include "comm/line_socket.hpp"
 #include "comm/mailbox.hpp"
@@ -27,9 +29,9 @@ class Federation {
   // Call before MPI_Init: a process that MPI knows nothing of must be forked from one that does not know MPI.
   // `site` is this member's name. Throws Error(usage) for a configuration or an MPI library that cannot work here,
   // Error(io) where memory or processes cannot be had. An unreachable hub is no error: it comes as HubLost.
-  // `program` is the spillway binary.
+  // `program` is the spillway binary; empty: this process's own.
   Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count,
-             const std::string& program = own_executable());
+             const std::string& program = "");
   // Ends the courier. Without a Bye before, the hub counts this member as failed.
   ~Federation();
   Federation(const Federation&) = delete;
@@ -54,6 +56,7 @@ class Federation {
 
  private:
   void start_courier();
+  void start_beating();
   void keep_courier();
   void send_hello();
   void note(const Message& message);
@@ -69,6 +72,7 @@ class Federation {
   bool connected_ = false;
   bool leaving_ = false;
   double started_s_ = 0, restart_s_ = 0, backoff_s_ = 0;
+  std::jthread beating_;  // last: it ends before the mailbox does
 };
 
 }  // namespace spillway

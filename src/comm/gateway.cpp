@@ -21,6 +21,7 @@
 #include "core/clock.hpp"
 #include "core/error.hpp"
 #include "core/hash.hpp"
+#include "core/process.hpp"
 
 namespace spillway {
 namespace {
@@ -187,6 +188,8 @@ class Gateway {
     const Order order = *std::exchange(order_, std::nullopt);
     ExchangeOptions options;
     options.deadline_s = deadline_s_;
+    options.assistant = available_processors() > 1;
+    options.staging = &staging_;
     options.abort = [this, calls = 0]() mutable {
       if (++calls % kPollEvery == 0) {
         pulse_->step();
@@ -243,6 +246,7 @@ class Gateway {
 
   LineSocket control_;
   Mailbox mailbox_;
+  Staging staging_;
   double deadline_s_;
   Epoch epoch_;
   MPI_Comm communicator_ = MPI_COMM_NULL;

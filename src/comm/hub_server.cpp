@@ -15,7 +15,7 @@ namespace {
 constexpr double kStatusInterval_s = 1;
 // At changes status goes out at most this often: a burst of messages is one change to people.
 constexpr double kShortestStatusInterval_s = 0.2;
-constexpr double kStrangersInterval_s = 10;  // between log lines about connections without a member's hello
+constexpr double kStrangersInterval_s = 10;  // between log lines about connections that are no member's
 // More connections than any federation has: the rest is refused at the door.
 constexpr std::size_t kMostConnections = 256;
 
@@ -77,11 +77,16 @@ void HubServer::serve(Connection& connection, double now_s) {
   }
   if (connection.stage == Stage::waiting) settle_name(connection, now_s);
   if (connection.stage == Stage::refused && connection.socket.flushed()) connection.socket.close("refused");
-  if (connection.socket.closed())
+  if (connection.socket.closed()) {
+    const bool left = connection.stage == Stage::observer && connection.socket.lost();  // as it likes
+    if (!left) tell_of_stranger(connection, connection.socket.reason(), now_s);
     drop(connection, now_s, connection.socket.reason());
-  else if (connection.stage != Stage::observer && connection.stage != Stage::waiting &&
-           now_s - connection.heard_s > lost_after_s_)
-    drop(connection, now_s, fmt::format("silent for {:.1f} s", now_s - connection.heard_s));
+  } else if (connection.stage != Stage::observer && connection.stage != Stage::waiting &&
+             now_s - connection.heard_s > lost_after_s_) {
+    const std::string reason = fmt::format("silent for {:.1f} s", now_s - connection.heard_s);
+    tell_of_stranger(connection, reason, now_s);
+    drop(connection, now_s, reason);
+  }
 }
 
 void HubServer::handle_line(Connection& connection, const std::string& line, double now_s) {
@@ -89,6 +94,7 @@ void HubServer::handle_line(Connection& connection, const std::string& line, dou
     handle(connection, decode(line), now_s);
   } catch (const Error& error) {
     if (error.code() != ExitCode::bad_data) throw;
+    tell_of_stranger(connection, error.what(), now_s);
     if (connection.name.empty()) return drop(connection, now_s, error.what());
     log_warning("{} at {}: {}", connection.name, connection.address, error.what());
     drop(connection, now_s, "it sent a malformed message");
@@ -151,22 +157,23 @@ void HubServer::greet(Connection& connection, double now_s) {
 }
 
 void HubServer::drop(Connection& connection, double now_s, const std::string& reason) {
-  if (connection.stage == Stage::stranger) tell_of_stranger(connection.address, reason, now_s);
   connection.socket.close(reason);
   if (std::exchange(connection.stage, Stage::refused) != Stage::member) return;
   status_due_ = true;
   handler_.disconnected(now_s, connection.name, reason);
 }
 
-// Anybody can connect as often as he likes: that must not fill the log.
-void HubServer::tell_of_stranger(const std::string& address, const std::string& reason, double now_s) {
+// Says why a connection without a member is cut off. Anybody can connect as often as he likes: that must not fill the log.
+void HubServer::tell_of_stranger(const Connection& connection, const std::string& reason, double now_s) {
+  if (connection.stage != Stage::stranger && connection.stage != Stage::observer) return;
   if (now_s < strangers_told_s_ + kStrangersInterval_s) {
     ++strangers_untold_;
     return;
   }
   strangers_told_s_ = now_s;
   const auto untold = std::exchange(strangers_untold_, 0);
-  log_warning("a stranger at {} is disconnected: {}{}", address, reason,
+  log_warning("{} at {} is disconnected: {}{}",
+              connection.stage == Stage::observer ? "an observer" : "a stranger", connection.address, reason,
               untold > 0 ? fmt::format("; {} others since the last such line", untold) : "");
 }
 

@@ -63,7 +63,7 @@ class HubServer {
   void settle_name(Connection& connection, double now_s);
   void greet(Connection& connection, double now_s);
   void drop(Connection& connection, double now_s, const std::string& reason);
-  void tell_of_stranger(const std::string& address, const std::string& reason, double now_s);
+  void tell_of_stranger(const Connection& connection, const std::string& reason, double now_s);
   Connection* find_member(const std::string& name);
   void send_status(double now_s);
 

@@ -131,7 +131,7 @@ void LineSocket::finish_connecting() {
   socklen_t size = sizeof error;
   getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
   connecting_ = false;
-  if (error != 0) close(std::strerror(error));
+  if (error != 0) lose(std::strerror(error));
 }
 
 void LineSocket::read_some() {
@@ -140,10 +140,10 @@ void LineSocket::read_some() {
   taken_ = 0;
   while (input_.size() < input_limit()) {
     const ssize_t got = recv(socket_.get(), chunk, sizeof chunk, 0);
-    if (got == 0) return close(kClosedByPeer);
+    if (got == 0) return lose(kClosedByPeer);
     if (got < 0) {
       if (errno == EINTR) continue;
-      if (!would_block(errno)) close(std::strerror(errno));
+      if (!would_block(errno)) lose(std::strerror(errno));
       return;
     }
     input_.append(chunk, static_cast<std::size_t>(got));
@@ -163,7 +163,7 @@ void LineSocket::write_some() {
     const ssize_t wrote = ::send(socket_.get(), output_.data() + sent, output_.size() - sent, MSG_NOSIGNAL);
     if (wrote < 0) {
       if (errno == EINTR) continue;
-      if (!would_block(errno)) return close(std::strerror(errno));
+      if (!would_block(errno)) return lose(std::strerror(errno));
       break;
     }
     sent += static_cast<std::size_t>(wrote);
@@ -228,6 +228,11 @@ std::string LineSocket::peer_address() const {
   if (address.ss_family != AF_INET && address.ss_family != AF_INET6) return "";
   getnameinfo(reinterpret_cast<sockaddr*>(&address), size, host, sizeof host, nullptr, 0, NI_NUMERICHOST);
   return host;
+}
+
+void LineSocket::lose(const std::string& why) {
+  close(why);
+  lost_ = true;
 }
 
 void LineSocket::close(const std::string& why) {

@@ -55,6 +55,8 @@ class LineSocket {
   bool open() const { return static_cast<bool>(socket_); }
   bool closed() const { return !open(); }
   const std::string& reason() const { return reason_; }  // why it is closed
+  // Closed by the other side or by the network, not for what the other side has said.
+  bool lost() const { return lost_; }
   bool flushed() const { return output_.empty() && unsealed_.empty(); }
   // The other side's numeric address, without port; empty for socket pairs.
   std::string peer_address() const;
@@ -65,6 +67,7 @@ class LineSocket {
   std::optional<std::string> next_raw_line();
   void send_raw(std::string_view line);
   std::size_t input_limit() const;
+  void lose(const std::string& why);
   void finish_connecting();
   void read_some();
   void write_some();
@@ -77,6 +80,7 @@ class LineSocket {
   std::size_t taken_ = 0;  // bytes at the front of input_ that next_line() has handed out
   std::string reason_ = "never connected";
   bool connecting_ = false;
+  bool lost_ = false;
 };
 
 // A listening TCP socket.

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -22,7 +23,9 @@ constexpr std::int64_t kMaxCount = std::int64_t{1} << 40;
 struct Header {
   std::uint64_t magic;
   std::int64_t parameter_count;
+  std::uint64_t beats;
 };
+static_assert(std::atomic_ref<std::uint64_t>::is_always_lock_free);  // it is shared by processes
 
 std::int64_t array_bytes(std::int64_t count) {
   return (count * static_cast<std::int64_t>(sizeof(float)) + kPage - 1) / kPage * kPage;
@@ -56,7 +59,7 @@ Mailbox Mailbox::create(std::int64_t parameter_count) {
   if (ftruncate(descriptor.get(), total_bytes(parameter_count)) != 0)
     fail(ExitCode::io, "mailbox of {} bytes: {}", total_bytes(parameter_count), std::strerror(errno));
   Mailbox mailbox(std::move(descriptor), parameter_count);
-  const Header header = {kMagic, parameter_count};
+  const Header header = {kMagic, parameter_count, 0};
   std::memcpy(mailbox.base_, &header, sizeof header);
   return mailbox;
 }
@@ -90,6 +93,10 @@ std::span<float> Mailbox::array(int index) const {
 std::span<float> Mailbox::contribution() const { return array(0); }
 std::span<float> Mailbox::velocity() const { return array(1); }
 std::span<float> Mailbox::feedback() const { return array(2); }
+
+std::uint64_t& Mailbox::counter() const { return reinterpret_cast<Header*>(base_)->beats; }
+void Mailbox::beat() const { ++std::atomic_ref(counter()); }
+std::uint64_t Mailbox::beats() const { return std::atomic_ref(counter()).load(); }
 
 void Mailbox::reserve_feedback() const {
   reserve(descriptor_.get(), kPage + kReservedArrays * array_bytes(count_), array_bytes(count_));

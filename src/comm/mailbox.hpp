@@ -2,6 +2,7 @@
 //
 // An anonymous file (memfd), inherited by descriptor: no name, so nothing is left to sweep after kill -9 of any
 // process. Who may write when follows from the protocol (Prepared, Exchanged, Received in protocol.hpp).
+// The header also has a count of beats, by which the courier sees that the leader's process runs.
 // Layout: one page of header, then `contribution`, `velocity` and `feedback`, each padded to whole pages. `feedback`
 // takes no memory until reserve_feedback().
 #pragma once
@@ -34,9 +35,13 @@ class Mailbox {
   std::span<float> feedback() const;
   // Throws Error(io) where memory is short.
   void reserve_feedback() const;
+  // A sign of life: beats() is another number then. For any thread.
+  void beat() const;
+  std::uint64_t beats() const;
 
  private:
   std::span<float> array(int index) const;
+  std::uint64_t& counter() const;
   Mailbox(Descriptor descriptor, std::int64_t count);
 
   Descriptor descriptor_;

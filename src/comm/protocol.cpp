@@ -76,7 +76,7 @@ SPILLWAY_MESSAGE(Synced, "synced", FIELD(epoch) FIELD(model));
 SPILLWAY_MESSAGE(Done, "done", FIELD(epoch) FIELD(round) FIELD(hash) FIELD(seconds) FIELD(trained_on));
 SPILLWAY_MESSAGE(Fail, "fail", FIELD(epoch) FIELD(reason) FIELD(peer));
 SPILLWAY_MESSAGE(Stopped, "stopped", FIELD(epoch));
-SPILLWAY_MESSAGE(MemberHeartbeat, "member_heartbeat", FIELD(reach) FIELD(progress));
+SPILLWAY_MESSAGE(MemberHeartbeat, "member_heartbeat", FIELD(reach) FIELD(progress) FIELD(silent));
 SPILLWAY_MESSAGE(Bye, "bye", FIELD(reason));
 SPILLWAY_MESSAGE(Welcome, "welcome", FIELD(clock) FIELD(committed) FIELD(complete) FIELD(keep_local));
 SPILLWAY_MESSAGE(Refuse, "refuse", FIELD(exit_code) FIELD(reason));

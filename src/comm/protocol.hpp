@@ -44,7 +44,7 @@
 
 namespace spillway {
 
-inline constexpr int kProtocolVersion = 4;
+inline constexpr int kProtocolVersion = 5;
 inline constexpr std::size_t kMaxLine = 1 << 20;
 inline constexpr std::size_t kMaxMembers = 64;    // entries of any list or map of members
 inline constexpr std::size_t kMaxRanges = 8'000;  // of one list of blocks: three such lists fit into a line
@@ -125,6 +125,8 @@ struct MemberHeartbeat {
   std::map<std::string, bool> reach;  // TCP probes of the other couriers
   nlohmann::json
       progress;  // for display: state, step, loss, tokens_per_s, window_left_s, intensity_g_per_kwh …
+  bool silent =
+      false;  // the leader's process gives no sign of life, but the courier does; see Mailbox::beat()
 };
 struct Bye {  // leaving for good in this window; connection closes next
   std::string reason;

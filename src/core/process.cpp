@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -158,12 +160,21 @@ bool Process::wait(double seconds) {
   return true;
 }
 
+int available_processors() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
 std::string own_executable() {
   char path[PATH_MAX];
   const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
   if (length <= 0 || length == sizeof path)
     fail(ExitCode::io, "/proc/self/exe cannot be read: {}", std::strerror(errno));
-  return {path, static_cast<std::size_t>(length)};
+  path[length] = '\0';
+  struct stat own = {}, there = {};
+  const bool same = stat("/proc/self/exe", &own) == 0 && stat(path, &there) == 0 &&
+                    own.st_dev == there.st_dev && own.st_ino == there.st_ino;
+  return same ? path : fmt::format("/proc/{}/exe", getpid());
 }
 
 }  // namespace spillway

@@ -50,7 +50,12 @@ class Process {
   std::optional<int> status_;
 };
 
-// The path of this very program, for starting its other subcommands.
+// How many processors this process may run on.
+int available_processors();
+
+// A path to this very program, for starting its other subcommands; valid while this process lives. Where an upgrade has
+// replaced or removed the file since this process started, it still leads to the old one: parts of one run must not be of
+// two versions. So ask anew for each start.
 std::string own_executable();
 
 }  // namespace spillway

@@ -37,6 +37,7 @@ std::string members_table(const nlohmann::json& status) {
     if (progress.is_object() && progress.contains("state") && progress.at("state").is_string())
       state = progress.at("state").get<std::string>();
     if (member.at("lagging").get<bool>()) state += ", lagging";
+    if (member.at("silent").get<bool>()) state += ", stopped";
     rows.push_back(
         {name, member.at("role").get<std::string>(), state,
          !open ? "closed"

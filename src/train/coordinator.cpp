@@ -145,8 +145,10 @@ void Coordinator::on(double now_s, const std::string& name, const WindowChange& 
   log_info("{}: its window {}", name, message.open ? "is open" : "closes");
 }
 
-void Coordinator::on(double, const std::string& name, const MemberHeartbeat& message) {
+void Coordinator::on(double now_s, const std::string& name, const MemberHeartbeat& message) {
   MemberInfo& info = members_.at(name);
+  if (info.silent && !message.silent) heard(now_s, info);
+  info.silent = message.silent;
   info.reach = message.reach;
   if (!message.progress.is_null()) info.progress = message.progress;
 }
@@ -295,6 +297,7 @@ nlohmann::json Coordinator::snapshot(double now_s) const {
     members[name] = {{"role", info.role},
                      {"open", info.open},
                      {"lagging", info.lagging},
+                     {"silent", info.silent},
                      {"version", info.model.version},
                      {"leased_blocks", history_.ledger.leased(name).count()},
                      {"in_epoch", in_epoch(name)},

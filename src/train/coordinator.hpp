@@ -92,6 +92,7 @@ class Coordinator {
     std::string probe;
     bool open = false;
     bool lagging = false;                   // missed a deadline; out until its leader is heard again
+    bool silent = false;                    // its courier says so of its leader's process
     bool wants_merge = false;               // has ended its round on its own
     bool has_work = false;                  // there are trained blocks to merge, as far as it has said
     bool formed = false;                    // its gateway has been in an epoch since it connected
@@ -113,6 +114,7 @@ class Coordinator {
     double since_s = 0;             // of the state
     std::set<std::string> awaited;  // members whose formed, synced, done or stopped is missing
     double form_s = 0;              // that its formation took; 0 again after its first round
+    std::string sync_root;          // who sends the model, while syncing
   };
   struct RoundInfo {
     std::int64_t id = 0;
@@ -177,7 +179,9 @@ class Coordinator {
   void tick_up(double now_s);
   void finish_round(double now_s);
   bool insists(const std::string& name, const Ready& message);
-  void drop_laggards(double now_s);
+  void drop_late(double now_s);
+  bool drop_silent(double now_s);
+  void drop(double now_s, const std::set<std::string>& members, const std::string& reason);
   void close_round(double now_s);
   void order_exchange(double now_s, const std::vector<int>& working);
   void check_hashes(double now_s);

@@ -222,6 +222,7 @@ bool Coordinator::sync_stale_members(double now_s) {
            epoch_->members[static_cast<std::size_t>(sync.root)], sync.model.version,
            fmt::join(targets, ", "));
   enter(now_s, EpochState::syncing, targets);
+  epoch_->sync_root = epoch_->members[static_cast<std::size_t>(sync.root)];
   send_epoch(sync);
   return true;
 }
@@ -250,7 +251,7 @@ void Coordinator::tick_epoch(double now_s) {
     case EpochState::syncing:
       if (all_answered) {
         begin_round(now_s);
-      } else if (age_s > options_.round_deadline_s) {
+      } else if (!drop_silent(now_s) && age_s > options_.round_deadline_s) {
         for (const auto& name : epoch_->awaited) blame_.add(now_s, name, name);
         fail_epoch(now_s,
                    fmt::format("the sync of {} took longer than {}", late(),
@@ -264,8 +265,8 @@ void Coordinator::tick_epoch(double now_s) {
     case EpochState::exchanging:
       if (all_answered)
         check_hashes(now_s);
-      else if (age_s > options_.round_deadline_s)
-        drop_laggards(now_s);
+      else if (!drop_silent(now_s) && age_s > options_.round_deadline_s)
+        drop_late(now_s);
       break;
     case EpochState::stopping:
       if (all_answered || age_s > options_.stop_deadline_s) end_epoch();

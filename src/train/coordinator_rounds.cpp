@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/error.hpp"
 #include "core/log.hpp"
@@ -49,8 +50,8 @@ void Coordinator::tick_up(double now_s) {
     if (due || asked || membership_changes(now_s)) finish_round(now_s);
   } else if (round_.ready.size() == epoch_->members.size()) {
     close_round(now_s);
-  } else if (now_s - *round_.finish_s > options_.round_deadline_s) {
-    drop_laggards(now_s);
+  } else if (!drop_silent(now_s) && now_s - *round_.finish_s > options_.round_deadline_s) {
+    drop_late(now_s);
   }
 }
 
@@ -113,21 +114,37 @@ bool Coordinator::insists(const std::string& name, const Ready& message) {
 
 // Members that are late with their round or with an exchange that others have finished. The vault has no window to
 // lose and says nothing on its own: it is only left out for a while.
-void Coordinator::drop_laggards(double now_s) {
-  const std::set<std::string> late = epoch_->awaited;
-  const bool all = late.size() == epoch_->members.size();
-  if (!all)
-    for (const auto& name : late) {
+void Coordinator::drop_late(double now_s) {
+  drop(now_s, epoch_->awaited,
+       fmt::format("{} did not {} within {}", fmt::join(epoch_->awaited, ", "),
+                   epoch_->state == EpochState::up ? "end the round" : "finish the exchange",
+                   format_duration(options_.round_deadline_s)));
+}
+
+// Sites whose leader is stopped need not be waited for until the deadline. As long as nobody waits for them they lose
+// nothing: most go on before their round ends. At a round's end others may still be at their last step, and a merge or a
+// sync stands still with the first who is missing. Without the vault nobody can go on: it is waited for.
+bool Coordinator::drop_silent(double now_s) {
+  std::set<std::string> needed = epoch_->awaited, silent;
+  if (epoch_->state == EpochState::syncing) needed.insert(epoch_->sync_root);
+  std::copy_if(needed.begin(), needed.end(), std::inserter(silent, silent.end()), [this](const auto& name) {
+    return members_.at(name).role == "site" && members_.at(name).silent;
+  });
+  if (silent.empty() || (epoch_->state == EpochState::up && silent != needed)) return false;
+  drop(now_s, silent,
+       fmt::format("the leader of {} gives no sign of life: it is stopped", fmt::join(silent, ", ")));
+  return true;
+}
+
+void Coordinator::drop(double now_s, const std::set<std::string>& members, const std::string& reason) {
+  if (members.size() != epoch_->members.size())  // else the others are no better
+    for (const auto& name : members) {
       if (members_.at(name).role == "site")
         members_.at(name).lagging = true;
       else
         blame_.add(now_s, name, name);
     }
-  fail_epoch(now_s,
-             fmt::format("{} did not {} within {}", fmt::join(late, ", "),
-                         epoch_->state == EpochState::up ? "end the round" : "finish the exchange",
-                         format_duration(options_.round_deadline_s)),
-             options_.settle_s);
+  fail_epoch(now_s, reason, options_.settle_s);
 }
 
 void Coordinator::close_round(double now_s) {

@@ -75,10 +75,10 @@ std::filesystem::path make_folder(const Config& config) {
 // The vault as a child process, started again where it has ended, at growing intervals.
 class VaultProcess {
  public:
-  explicit VaultProcess(std::vector<std::string> command) : command_(std::move(command)) {}
+  explicit VaultProcess(std::vector<std::string> arguments) : arguments_(std::move(arguments)) {}
 
   void tend() {
-    if (command_.empty() || process_.running()) return;
+    if (arguments_.empty() || process_.running()) return;
     const double now_s = monotonic_s();
     if (process_.status() && !reported_) {
       reported_ = true;
@@ -91,7 +91,8 @@ class VaultProcess {
     }
     if (now_s < next_s_) return;
     ProcessOptions options;
-    options.arguments = command_;
+    options.arguments = arguments_;
+    options.arguments.insert(options.arguments.begin(), own_executable());
     options.parent_death_signal = SIGTERM;
     options.new_session = true;
     process_ = Process(options);
@@ -106,7 +107,7 @@ class VaultProcess {
   }
 
  private:
-  std::vector<std::string> command_;
+  std::vector<std::string> arguments_;
   Process process_;
   double started_s_ = 0, next_s_ = 0, pause_s_ = kFirstVaultPause_s;
   bool reported_ = false;
@@ -123,7 +124,7 @@ class HubProcess final : private HubHandler, private CoordinatorHost {
         coordinator_(coordinator_options(config, setup_), history_, clock_, *this),
         server_(parse_endpoint("--bind", options.bind.empty() ? config.federation.hub : options.bind),
                 config.federation.lost_after_s, *this, read_key(config.federation.key_file)),
-        vault_(options.vault_command),
+        vault_(options.vault_arguments),
         rounds_file_(make_folder(config) / "rounds.jsonl") {
     if (!config.federation.metrics.empty())
       http_.emplace(parse_endpoint("federation.metrics", config.federation.metrics),

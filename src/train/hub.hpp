@@ -10,8 +10,8 @@
 namespace spillway {
 
 struct HubOptions {
-  std::string bind;                        // HOST:PORT to listen on; empty: federation.hub
-  std::vector<std::string> vault_command;  // program and arguments of the vault; empty: none is started
+  std::string bind;                          // HOST:PORT to listen on; empty: federation.hub
+  std::vector<std::string> vault_arguments;  // of the vault, its subcommand first; empty: none is started
 };
 
 // Serves until the run is complete and its sites have gone (ExitCode::complete) or a stop signal arrives (suspended).

@@ -19,6 +19,8 @@ from pathlib import Path
 
 RESULT = re.compile(r"^loss ([0-9.]+) merges (\d+) seconds ([0-9.]+)$", re.MULTILINE)
 ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1")
+# Of the configuration, by default; --learning-rates multiplies them all.
+LEARNING_RATES = {"muon-lr": 0.02, "embedding-lr": 0.3, "unembedding-lr": 0.004, "lambda-r-lr": 0.005, "lambda-0-lr": 0.5}
 MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1", "--mca", "btl", "self,vader"]
 
 
@@ -57,6 +59,7 @@ def outcome(options, run, end):
     values = {f"train.{name}": getattr(options, name.replace("-", "_")) for name in names}
     values |= {f"model.{name}": getattr(options, name) for name in ("layers", "width", "heads", "sequence")}
     values |= {"data.dir": options.data, "train.threads": 1, "train.deterministic": "on" if options.deterministic else "off"}
+    values |= {f"optim.{key}": value * options.learning_rates for key, value in LEARNING_RATES.items()}
     words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
     left_s = end - time.monotonic()
     if left_s <= 0:
@@ -109,6 +112,8 @@ def arguments():
                                 ("sequence", int, 256), ("steps", int, 3000), ("tokens-per-step", int, 8192),
                                 ("micro-batch", int, 32), ("val-tokens", int, 131072), ("seeds", int, 3)):
         parser.add_argument(f"--{name}", type=kind, default=default)
+    parser.add_argument("--learning-rates", type=float, default=1.0, metavar="FACTOR",
+                        help="of the sites' own optimizers; the default rates are for steps of half a million tokens")
     parser.add_argument("--deterministic", action="store_true",
                         help="sums in a fixed order: what differs between two runs of a seed is their setting's doing")
     parser.add_argument("--parallel", type=int, default=3, help="runs side by side")
@@ -136,7 +141,8 @@ def main():
             if result is not None:
                 results[futures[future]] = result
                 print(f"{futures[future]}: loss {result[0]:.4f}, {result[1]} merges, {result[2]:.1f} s", flush=True)
-    print(f"\n{options.steps} steps of {options.tokens_per_step} tokens on {options.device}\n\n"
+    print(f"\n{options.steps} steps of {options.tokens_per_step} tokens on {options.device}, "
+          f"learning rates × {options.learning_rates}\n\n"
           + table({run: results[run] for run in runs if run in results}))
     left_out = [run for run in runs if run not in results]
     for run in left_out:

@@ -50,14 +50,18 @@ class Federation {
                  runs::own_ports() + runs::small_model(folder_.path() / "data");
   }
 
-  Process start_hub() const {
-    return Process(runs::command(0, runs::Arguments{"hub"} + arguments_, log("hub")));
-  }
+  Process start_hub() const { return start(0, runs::Arguments{"hub"} + arguments_, "hub"); }
   Process start_site(const std::string& name, int ranks = 1, const runs::Arguments& extra = {}) const {
     auto arguments = runs::Arguments{"train", "--site", name} + arguments_;
     for (std::size_t i = 0; i + 1 < extra.size(); i += 2)
       *(std::find(arguments.begin(), arguments.end(), extra[i]) + 1) = extra[i + 1];
-    return Process(runs::command(ranks, arguments, log(name)));
+    return start(ranks, arguments, name);
+  }
+  // From now on a copy of the program is started, which the test may replace.
+  std::filesystem::path use_copy() {
+    program_ = folder_.path() / "spillway";
+    std::filesystem::copy_file(SPILLWAY_BINARY, program_);
+    return program_;
   }
 
   std::filesystem::path run() const { return folder_.path() / "run"; }
@@ -136,7 +140,15 @@ class Federation {
   }
 
  private:
+  Process start(int ranks, const runs::Arguments& arguments, const std::string& name) const {
+    ProcessOptions options = runs::command(ranks, arguments, log(name));
+    std::replace(options.arguments.begin(), options.arguments.end(), std::string(SPILLWAY_BINARY),
+                 program_.string());
+    return Process(options);
+  }
+
   TemporaryFolder folder_;
+  std::filesystem::path program_ = SPILLWAY_BINARY;
   runs::Arguments arguments_;
 };
 
@@ -219,6 +231,38 @@ TEST_CASE("a run over two sites completes and counts every block once, with and 
   REQUIRE(log.find(words) != std::string::npos);
   const double loss_nats = std::stod(log.substr(log.find(words) + words.size()));
   CHECK(loss_nats < 2.2);
+}
+
+TEST_CASE("a run goes on with its program when the file is replaced or removed, whatever it starts anew") {
+  const bool removed = GENERATE(false, true);
+  INFO((removed ? "removed" : "replaced"));
+  Federation federation(100000);
+  const std::filesystem::path program = federation.use_copy();
+  Process hub = federation.start_hub();
+  Process texas = federation.start_site("texas");
+  const bool began = federation.wait_for_commit(0, {"texas"});
+  INFO(federation.logs());
+  REQUIRE(began);
+
+  std::filesystem::remove(program);
+  if (!removed) {
+    std::ofstream(program) << "#!/bin/sh\necho the new version\nexit 1\n";
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  }
+  // The leader starts a courier, the hub a vault, which starts a courier, and both couriers gateways.
+  for (const pid_t pid : descendants(texas.pid(), "spillway courier")) REQUIRE(kill(pid, SIGKILL) == 0);
+  for (const pid_t pid : descendants(hub.pid(), "spillway vault")) REQUIRE(kill(pid, SIGKILL) == 0);
+  const std::size_t before = federation.commits().size();
+  const bool went_on = federation.wait_for_commit(before + 1, {"texas"});
+  INFO(federation.logs());
+  REQUIRE(went_on);
+  CHECK(descendants(texas.pid(), "/exe courier").size() == 1);
+  CHECK(descendants(hub.pid(), "/exe vault").size() == 1);
+  texas.signal(SIGUSR1);
+  REQUIRE(texas.wait(40));
+  CHECK(texas.status() == 75);
+  hub.signal(SIGTERM);
+  REQUIRE(hub.wait(20));
 }
 
 TEST_CASE("a second site of one name is refused") {

@@ -79,6 +79,8 @@ class Leader {
  private:
   void answer(const Message& message) {
     if (const auto* epoch = std::get_if<Epoch>(&message)) index_ = epoch->index;
+    if (const auto* finish = std::get_if<Finish>(&message))
+      std::this_thread::sleep_for(std::chrono::seconds(finish->round));
     if (const auto* sync = std::get_if<Sync>(&message)) {
       if (sync->root == index_) {
         fill(federation_.contribution(), 0);

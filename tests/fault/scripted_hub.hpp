@@ -44,7 +44,8 @@ bool alive(pid_t pid);
 // Calls `done` until it is true or `seconds` have passed.
 bool eventually(double seconds, const std::function<bool()>& done);
 
-// A leader in a process of its own that answers the hub like a trainer: contributes, hashes, reports.
+// A leader in a process of its own that answers the hub like a trainer: contributes, hashes, reports. After a Finish it is
+// busy with its last step for as many seconds as the round's number says.
 class Member {
  public:
   Member(const Playground& playground, const FederationConfig& config, const std::string& name,

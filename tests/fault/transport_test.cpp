@@ -133,6 +133,32 @@ TEST_CASE("a stopped gateway is named by its peers") {
   CHECK(playground.leftovers() == "");
 }
 
+TEST_CASE("a courier tells that its leader is stopped, and not that it is busy") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  const FederationConfig config = hub.member_config();
+  Member a(playground, config, "a", kParameters);
+  hub.await_hello("a");
+  // Whether the courier has said so within this time.
+  const auto silent_within = [&](double seconds, bool expected) {
+    const double end_s = monotonic_s() + seconds;
+    bool said = !expected;
+    while (said != expected && monotonic_s() < end_s) said = hub.expect<MemberHeartbeat>("a").silent;
+    return said == expected;
+  };
+  const auto busy_s = static_cast<std::int64_t>(2 * config.lost_after_s);
+  hub.send("a", Finish{busy_s});
+  CHECK_FALSE(silent_within(static_cast<double>(busy_s), true));
+
+  REQUIRE(kill(a.pid(), SIGSTOP) == 0);
+  const double stopped_s = monotonic_s();
+  CHECK(silent_within(config.lost_after_s + 3, true));
+  CHECK(monotonic_s() - stopped_s > config.lost_after_s - 0.5);
+  REQUIRE(kill(a.pid(), SIGCONT) == 0);
+  CHECK(silent_within(3, false));
+  dismiss(hub, "a", a);
+}
+
 TEST_CASE("a killed courier is replaced, and its gateway ends with it") {
   Playground playground;
   ScriptedHub hub(playground);

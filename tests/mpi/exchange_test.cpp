@@ -1,8 +1,12 @@
 #include "comm/exchange.hpp"
 
+#include <fmt/core.h>
+#include <sys/resource.h>
+
 #include <cmath>
 #include <limits>
 
+#include "core/clock.hpp"
 #include "core/error.hpp"
 #include "core/hash.hpp"
 #include "core/rng.hpp"
@@ -75,6 +79,43 @@ TEST_CASE("repeats of the ring give the same bits") {
     return xxh3_hex({bytes_of(values)});
   };
   CHECK(average() == average());
+}
+
+TEST_CASE("an assistant and staging that is kept change no bit of any sum") {
+  const auto format = GENERATE(WireFormat::fp32, WireFormat::bf16, WireFormat::int8);
+  const int window = GENERATE(1, 2, 8);
+  INFO("format " << static_cast<int>(format) << ", window " << window);
+  Staging staging;
+  // Of a few sums one after the other, of vectors of different lengths, each with the feedback of the one before.
+  const auto digest = [&](bool assistant, Staging* kept) {
+    std::vector<float> feedback;
+    std::string text;
+    for (const std::size_t count : {30'001, 777, 30'001, 64'000}) {
+      auto values = vector_of(ranks().rank(), count);
+      if (format == WireFormat::int8) feedback.resize(count, 0.0f);
+      ExchangeOptions options;
+      options.segment_floats = 512;
+      options.window = window;
+      options.assistant = assistant;
+      options.staging = kept;
+      ring_weighted_sum(values, 0.3f, MPI_COMM_WORLD, options, {format, feedback});
+      CHECK(same_on_all_ranks(values));
+      text += xxh3_hex({bytes_of(values), bytes_of(feedback)});
+    }
+    return text;
+  };
+  const std::string plain = digest(false, nullptr);
+  CHECK(digest(true, nullptr) == plain);
+  CHECK(digest(false, &staging) == plain);
+  CHECK(digest(true, &staging) == plain);
+}
+
+TEST_CASE("staging is the same memory as long as it suffices") {
+  Staging staging;
+  std::byte* const first = staging.take(1000);
+  CHECK(staging.take(10) == first);
+  CHECK(staging.take(1000) == first);
+  std::fill_n(staging.take(1 << 20), 1 << 20, std::byte{1});
 }
 
 TEST_CASE("a ring in fewer bits gives the same bits everywhere, within the rounding of its hops") {
@@ -159,6 +200,49 @@ TEST_CASE("the chain carries the root's vector to the targets only") {
   ranks().barrier();
 }
 
+// Prints; for people. tests/fault/README.md has the command and what it found.
+TEST_CASE("what exchanges of 73 million parameters take", "[.][throughput]") {
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  constexpr int kSums = 7;
+  std::vector<float> values(73'000'000, 1.0f);
+  const auto report = [&](const char* name, WireFormat format, bool assistant, bool kept) {
+    Staging staging;
+    ExchangeOptions options;
+    options.assistant = assistant;
+    if (kept) options.staging = &staging;
+    std::vector<double> took_s;
+    rusage before{}, after{};
+    for (int sum = 0; sum <= kSums; ++sum) {
+      if (sum == 1) getrusage(RUSAGE_SELF, &before);  // the first one warms up
+      ranks().barrier();
+      const double start_s = monotonic_s();
+      ring_weighted_sum(values, 1.0f / static_cast<float>(ranks().size()), MPI_COMM_WORLD, options,
+                        {format, {}});
+      if (sum > 0) took_s.push_back(monotonic_s() - start_s);
+    }
+    getrusage(RUSAGE_SELF, &after);
+    std::sort(took_s.begin(), took_s.end());
+    const double median_s = took_s[kSums / 2];
+    const double sent_bits = 8.0 * 2 * (ranks().size() - 1) / ranks().size() *
+                             static_cast<double>(wire_bytes(format, std::ssize(values)));
+    if (ranks().rank() == 0)
+      fmt::print(
+          "{}, assistant {}, staging {}: {:.3f} s, {:.1f} Gbit/s; processor {:.3f} s and {:.3f} s in the "
+          "kernel\n",
+          name, assistant ? "on" : "off", kept ? "kept" : "new", median_s, sent_bits / median_s / 1e9,
+          (seconds(after.ru_utime) - seconds(before.ru_utime)) / kSums,
+          (seconds(after.ru_stime) - seconds(before.ru_stime)) / kSums);
+  };
+  for (const auto& [name, format] :
+       {std::pair("fp32", WireFormat::fp32), std::pair("bf16", WireFormat::bf16)}) {
+    report(name, format, false, false);
+    report(name, format, false, true);
+    report(name, format, true, true);
+  }
+}
+
 // The last test of this file: it leaves messages under way on a communicator of its own.
 TEST_CASE("a member that takes no part is noticed", "[last]") {
   if (ranks().size() == 1) return;
@@ -168,6 +252,7 @@ TEST_CASE("a member that takes no part is noticed", "[last]") {
   const bool silent = ranks().rank() == 0;
   ExchangeOptions options;
   options.deadline_s = 0.2;
+  options.assistant = true;
   if (!silent) {
     const std::string error = error_of([&] { ring_weighted_sum(values, 1, own, options); });
     CHECK(error ==

@@ -50,17 +50,19 @@ TEST_CASE("40 steps equal 20 steps, suspended, and 20 more, in every byte") {
   REQUIRE(found == expected);
 }
 
+// Without learned scalars: at the first step their true gradients are zero, and AdamW makes whole steps of the rounding noise,
+// whose signs depend on the number of ranks and on the processor.
 TEST_CASE("1, 2 and 4 ranks agree at equal global batch") {
   const TemporaryFolder folder;
   runs::write_data(folder.path() / "data");
   std::vector<std::vector<double>> losses;
   for (const int ranks : {1, 2, 4}) {
     const auto run_folder = folder.path() / std::to_string(ranks);
-    const auto result =
-        runs::run(ranks,
-                  runs::Arguments{"train", "--train.steps", "4", "--run.dir", run_folder.string()} +
-                      runs::small_model(folder.path() / "data"),
-                  folder.path());
+    const auto result = runs::run(ranks,
+                                  runs::Arguments{"train", "--train.steps", "4", "--model.scalars", "off",
+                                                  "--run.dir", run_folder.string()} +
+                                      runs::small_model(folder.path() / "data"),
+                                  folder.path());
     INFO(result.output);
     REQUIRE(result.status == 0);
     losses.push_back(runs::newest(run_folder / "local").read_doubles("/history/loss_nats"));

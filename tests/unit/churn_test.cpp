@@ -46,7 +46,10 @@ void disturb(World& world, const std::vector<std::string>& sites) {
       victim.cut(world.uniform(0.5, 20));
       break;
     case 9:
-      victim.pause(world.uniform(1, 40));
+      if (world.pick(3) == 0)
+        victim.hang(world.uniform(1, 40));
+      else
+        victim.pause(world.uniform(1, 40));
       break;
     case 10:
       world.kill_hub();

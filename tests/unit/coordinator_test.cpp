@@ -108,7 +108,7 @@ TEST_CASE("the vault hands the model on to a site that opens when all others are
 TEST_CASE("a process that dies in any state of an epoch costs no more than its own round") {
   const std::string state = GENERATE("naming", "forming", "syncing", "up", "exchanging", "stopping");
   const std::string victim = GENERATE("oregon", "vault");
-  const std::string how = GENERATE("site", "leader", "gateway", "link", "pause");
+  const std::string how = GENERATE("site", "leader", "gateway", "link", "pause", "hang");
   INFO(victim << ": " << how << " dies while " << state);
   Federation federation({"iowa", "oregon"}, 200, 7);
   federation["iowa"].start();
@@ -120,6 +120,7 @@ TEST_CASE("a process that dies in any state of an epoch costs no more than its o
   if (how == "gateway") federation[victim].kill_gateway();
   if (how == "link") federation[victim].cut(3);
   if (how == "pause") federation[victim].pause(30);
+  if (how == "hang") federation[victim].hang(30);
   federation.world.run(1);
   CHECK(federation["iowa"].running());
   federation["vault"].start();
@@ -272,13 +273,76 @@ TEST_CASE("a laggard is dropped at the deadline, the others go on, and it comes 
   federation["iowa"].start();
   federation["oregon"].start();
   federation.require_version(1);
-  federation["oregon"].pause(120);
+  federation["oregon"].hang(120);
   const auto version = federation.world.version();
   federation.require_epoch({"iowa", "vault"});
   federation.require_version(version + 1);
   CHECK(federation.workers() == Names{"iowa"});
   federation.require_epoch({"iowa", "oregon", "vault"}, 200);
   federation.require_complete();
+}
+
+TEST_CASE("a leader that is stopped holds the others up for seconds, not until the deadline") {
+  const std::string state = GENERATE("end of the round", "syncing", "exchanging");
+  const std::uint64_t seed = GENERATE(1, 2, 3, 4, 5);
+  INFO("stopped while " << state << ", seed " << seed);
+  Federation federation({"iowa", "oregon"}, 2000, seed);
+  federation["iowa"].start();
+  federation.require_version(1);
+  federation["oregon"].start();
+  if (state == "syncing") {
+    federation.require_until([&] { return federation.world.epoch_state() == state; });
+  } else {
+    federation.require_epoch({"iowa", "oregon", "vault"});
+    if (state == "exchanging")
+      federation.require_until([&] { return federation.world.epoch_state() == state; });
+    if (state == "end of the round") federation.world.run(13);  // of 15
+  }
+  federation["oregon"].pause(300);
+  const double stopped_s = federation.world.now_s();
+  federation.require_epoch({"iowa", "vault"}, 60);
+  CHECK(federation.world.now_s() - stopped_s < 9);  // its courier needs 5 s, a deadline has 20
+  const auto version = federation.world.version();
+  federation.require_version(version + 1);
+  CHECK(federation.workers() == Names{"iowa"});
+  // It comes back soon after it runs again, whatever it has to say.
+  federation.world.run(stopped_s + 300 - federation.world.now_s());
+  federation.require_epoch({"iowa", "oregon", "vault"}, 30);
+  federation.require_until([&] { return federation.workers() == Names{"iowa", "oregon"}; });
+  federation.require_complete(3000);
+}
+
+TEST_CASE("a leader that is stopped and runs again before its round ends loses nothing") {
+  const std::uint64_t seed = GENERATE(1, 2, 3, 4, 5);
+  INFO("seed " << seed);
+  Federation federation({"iowa", "oregon"}, 2000, seed);
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_until(
+      [&] { return federation.world.version() > 0 && federation.workers().size() == 2; });
+  federation.world.run(4);
+  const RangeSet trained(federation["oregon"].member().state().consumed);
+  REQUIRE(trained.count() > 0);
+  const auto version = federation.world.version();
+  const auto epoch = federation.world.hub().snapshot(federation.world.now_s()).at("epoch").at("id");
+  federation["oregon"].pause(9);  // noticed after 5 s; the round ends 15 s after its begin
+  federation.require_version(version + 1);
+  CHECK(federation.world.hub().snapshot(federation.world.now_s()).at("epoch").at("id") == epoch);
+  const CommitEntry next = commit_entry(federation.world.commits().at(static_cast<std::size_t>(version)));
+  REQUIRE(next.sites.count("oregon") == 1);
+  const RangeSet merged(next.sites.at("oregon").blocks);
+  for (const auto& [first, end] : trained.ranges()) REQUIRE(merged.contains(first, end));
+}
+
+TEST_CASE("a vault that is stopped is waited for: nobody else could go on") {
+  Federation federation({"iowa", "oregon"}, 2000);
+  federation["iowa"].start();
+  federation["oregon"].start();
+  federation.require_version(1);
+  const auto epoch = federation.world.hub().snapshot(federation.world.now_s()).at("epoch").at("id");
+  federation["vault"].pause(30);  // a round and half of its deadline
+  federation.require_version(2);
+  CHECK(federation.world.hub().snapshot(federation.world.now_s()).at("epoch").at("id") == epoch);
 }
 
 TEST_CASE("a site that leaves while an epoch forms merges its work and goes") {

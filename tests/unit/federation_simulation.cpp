@@ -11,6 +11,7 @@ namespace spillway::simulation {
 namespace {
 
 constexpr double kLostAfter_s = 5;
+constexpr double kNever_s = 1e300;
 constexpr double kPatience_s = 40;  // of a leader whose window has closed
 constexpr std::int64_t kTokensPerStep = 64;
 
@@ -116,7 +117,19 @@ void Node::fail_gateway(const std::string& reason, const std::string& peer) {
   to_hub(Fail{epoch, reason, peer});
 }
 
-void Node::pause(double seconds) { paused_until_s_ = world_.now_s_ + seconds; }
+void Node::pause(double seconds) {
+  stopped_since_s_ = world_.now_s_;
+  paused_until_s_ = world_.now_s_ + seconds;
+}
+
+void Node::hang(double seconds) {
+  stopped_since_s_ = kNever_s;
+  paused_until_s_ = world_.now_s_ + seconds;
+}
+
+bool Node::silent() const {
+  return world_.now_s_ < paused_until_s_ && world_.now_s_ - stopped_since_s_ > kLostAfter_s;
+}
 
 void Node::cut(double seconds) {
   cut_until_s_ = world_.now_s_ + seconds;
@@ -349,6 +362,7 @@ void World::tick() {
     for (auto& [name, node] : nodes_) {
       if (node->connection_ == 0) continue;
       MemberHeartbeat heartbeat;
+      heartbeat.silent = node->silent();
       for (const auto& [other, other_node] : nodes_)
         if (other != name) heartbeat.reach[other] = other_node->running() && !blocked(name, other);
       node->to_hub(heartbeat);

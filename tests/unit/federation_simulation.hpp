@@ -42,7 +42,8 @@ class Node final : private MemberHost {
   void kill();          // all processes at once
   void kill_leader();   // the courier says goodbye for it
   void kill_gateway();
-  void pause(double seconds);  // SIGSTOP of the leader
+  void pause(double seconds);  // SIGSTOP of the leader: its courier sees it
+  void hang(double seconds);   // the leader does nothing, but its process shows life
   void cut(double seconds);    // the connection to the hub is gone for so long
   void lose_disk();
   void poison_next_block(float value) { poison_ = value; }  // its training goes wrong, once
@@ -115,7 +116,9 @@ class Node final : private MemberHost {
   std::uint64_t connection_ = 0;                // 0: none
   std::int64_t gateway_ = 0;                    // epoch; 0: none
   std::optional<Message> order_;                // Go or Sync
-  double paused_until_s_ = 0, cut_until_s_ = 0, training_until_s_ = 0, leaving_since_s_ = 0;
+  bool silent() const;                          // as its courier sees the paused leader
+  double stopped_since_s_ = 0, paused_until_s_ = 0, cut_until_s_ = 0, training_until_s_ = 0,
+         leaving_since_s_ = 0;
   bool training_ = false, open_ = false;
   std::int64_t trained_ = 0;
   double slowness_ = 1;

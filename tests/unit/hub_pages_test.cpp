@@ -19,6 +19,7 @@ nlohmann::json status() {
   const nlohmann::json iowa = {{"role", "site"},
                                {"open", true},
                                {"lagging", false},
+                               {"silent", false},
                                {"version", 7},
                                {"leased_blocks", 12},
                                {"in_epoch", true},

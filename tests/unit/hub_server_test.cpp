@@ -9,6 +9,7 @@
 
 #include "comm/observer.hpp"
 #include "core/clock.hpp"
+#include "tests/captured_log.hpp"
 #include "tests/catch.hpp"
 #include "tests/quiet.hpp"
 
@@ -218,6 +219,48 @@ TEST_CASE("observers get the status and are no members") {
   }));
   CHECK(observer.status() == nlohmann::json{{"version", 7}});
   CHECK(rig.recorder.connections == 0);
+}
+
+TEST_CASE("an observer that breaks the rules leaves one line in the log, one that leaves none") {
+  const std::string line = GENERATE(as<std::string>(), "nonsense", R"({"type":"halt"})", "long", "leaves");
+  INFO(line);
+  CapturedLog log;
+  Recorder recorder;
+  HubServer server({"127.0.0.1", 0}, kLostAfter_s, recorder);
+  // Twice: the second comes within the time in which such lines are counted only.
+  for (int i = 0; i < 2; ++i) {
+    LineSocket observer = LineSocket::connect({"127.0.0.1", server.port()}, 5);
+    Hello hello;
+    hello.member = "status";
+    hello.role = "observer";
+    observer.send(encode(hello));
+    bool known = false;
+    for (const double end_s = monotonic_s() + kPatience_s; !known && monotonic_s() < end_s;) {
+      observer.on_ready();
+      known = next_message(observer).has_value();  // its first status
+      server.run_once(0.01);
+    }
+    REQUIRE(known);
+    if (line == "leaves")
+      observer.close("test");
+    else
+      observer.send(line == "long" ? std::string(kMaxLine + 1, 'x') : line);
+    for (const double end_s = monotonic_s() + kPatience_s; observer.open() && monotonic_s() < end_s;) {
+      observer.on_ready();
+      server.run_once(0.01);
+    }
+    for (int turn = 0; turn < 5; ++turn) server.run_once(0.01);
+    REQUIRE(observer.closed());
+  }
+  const std::string text = log.text();
+  INFO(text);
+  if (line == "leaves") {
+    CHECK(text.empty());
+  } else {
+    const auto first = text.find("an observer at 127.0.0.1 is disconnected: ");
+    REQUIRE(first != std::string::npos);
+    CHECK(text.find("is disconnected", first + 40) == std::string::npos);
+  }
 }
 
 TEST_CASE("the hub's server names an address it cannot use") {

@@ -104,7 +104,7 @@ TEST_CASE("with overlap a site that waits for another's part of the merge gets d
   World& world = federation.world;
   federation.require_until([&] { return world.epoch_state() == "exchanging"; });
   world.run(4.9);
-  world.node("oregon").pause(12);
+  world.node("oregon").hang(12);
   world.run(1);
   const std::int64_t before = world.node("iowa").trained();
   world.run(10);

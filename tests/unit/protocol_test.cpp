@@ -39,7 +39,7 @@ std::vector<Message> examples() {
           Done{3, 12, kModel.hash, 1.5, true},
           Fail{3, "no progress for 10 s", "texas"},
           Stopped{3},
-          MemberHeartbeat{{{"texas", true}, {"vault", false}}, progress},
+          MemberHeartbeat{{{"texas", true}, {"vault", false}}, progress, true},
           Bye{"window closed"},
           Welcome{{1768150800, 1800000000.25, 720}, kModel, true, true},
           Refuse{65, "name is taken"},

@@ -42,11 +42,11 @@ TEST_CASE("schedules follow the progress of all sites, equally fast or not") {
     INFO(name);
     const auto& progress = world.node(name).progress();
     REQUIRE(progress.size() > 20);
-    // In its own steps alone a site would be behind by two thirds of a round's 90 blocks and more.
+    // Counting its own steps alone a site would be behind by two thirds of a round of 90 blocks, or more.
     std::int64_t most = 0;
     for (std::size_t i = progress.size() / 3; i < progress.size(); ++i)
       most = std::max(most, std::abs(progress[i].schedule_step - progress[i].trained_by_all));
-    CHECK(most <= 20);
+    CHECK(most <= 30);
   }
 }
 

@@ -74,6 +74,9 @@ TEST_CASE("a mailbox is the same memory for whoever holds its descriptor") {
   other.velocity()[0] = -2.5f;
   CHECK(other.contribution()[4999] == 1.5f);
   CHECK(mailbox.velocity()[0] == -2.5f);
+  const auto beats = other.beats();
+  mailbox.beat();
+  CHECK(other.beats() == beats + 1);
   CHECK((fcntl(mailbox.descriptor(), F_GETFD) & FD_CLOEXEC) != 0);
 }
 
@@ -96,8 +99,8 @@ TEST_CASE("what is not a mailbox is refused") {
   CHECK(attach_error(std::string(8192, 'x')) == "mailbox: descriptor N is not a mailbox");
   // The right beginning, the wrong length.
   const Mailbox mailbox = Mailbox::create(10);
-  std::string header(16, '\0');
-  REQUIRE(pread(mailbox.descriptor(), header.data(), header.size(), 0) == 16);
+  std::string header(24, '\0');
+  REQUIRE(pread(mailbox.descriptor(), header.data(), header.size(), 0) == 24);
   CHECK(attach_error(header) == "mailbox: descriptor N is not a mailbox");
 }
 

@@ -13,10 +13,13 @@ import federation
 NEXT_COMMIT_S = 30  # from the fault or, where it stops everybody, from its repair
 REFORMED_S = 60     # from the repair to a commit with the work of all sites
 CUT_S = 30          # how long links are down, black holes and partitions
-PAUSE_S = 25        # how long a leader is stopped: longer than the round's deadline
+PAUSE_S = 25        # how long a leader is stopped: longer than the deadline of a round
 RESTART_S = (2, 6)  # after which a killed job or hub is started again
 LONGEST_LULL_S = 6  # between a commit of all and the next fault: about two rounds
 START_S = 90
+# The plan of the time: what a fault takes until the next one, on the average and at most where all holds, and the end, on
+# a busy machine: sites suspend one after the other, at most 60 s each, then four models are read twice.
+FAULT_S, LONGEST_FAULT_S, CLOSING_S = 27, 100, 120
 
 
 class Fault:
@@ -156,8 +159,10 @@ class Injector:
 class Campaign:
     """Injects faults one after the other and keeps what they have cost."""
 
-    def __init__(self, run, seed, kinds=Injector.KINDS):
+    def __init__(self, run, seed, kinds=Injector.KINDS, minutes=None):
         self.run, self.kinds = run, kinds
+        self.began_s = time.monotonic()
+        self.end_s = self.began_s + 60 * minutes if minutes else float("inf")
         self.chosen = random.Random(seed)
         self.injector = Injector(run, self.chosen)
         self.rows = collections.defaultdict(list)  # kind: (seconds to the next commit, seconds to re-formation, steps lost)
@@ -171,15 +176,19 @@ class Campaign:
         return kinds
 
     def go(self, count):
-        began_s = time.monotonic()
+        print(f"plan: {count} faults of about {FAULT_S} s, then the closing comparison of models, at most {CLOSING_S} s: "
+              f"{(count * FAULT_S + CLOSING_S) / 60:.0f} minutes in all", flush=True)
         self.run.start()
-        if not self.run.wait(lambda: self.run.commit_since(began_s, self.run.sites), START_S):
+        if not self.run.wait(lambda: self.run.commit_since(self.began_s, self.run.sites), START_S):
             self.violations.append(f"no commit of all sites within {START_S} s of the start")
             return
         print(f"{count} faults, seed {self.seed}\n"
               f"{'no':>3}  {'fault':<20} {'at':<32} {'phase':<10}  {'commit, s':>9}  {'re-formed, s':>12}  lost steps",
               flush=True)
         for number, kind in enumerate(self.deck(count), start=1):
+            if time.monotonic() + LONGEST_FAULT_S + CLOSING_S > self.end_s:
+                print(f"the time ends: {number - 1} of {count} faults were injected", flush=True)
+                return
             if not self.one(number, kind) and not self.comes_back():
                 self.violation(f"fault {number}", "the campaign ends here, as the federation does not re-form")
                 return
@@ -237,13 +246,18 @@ class Campaign:
 
     def finish(self):
         """Ends the run in good order and compares the models on disk."""
+        began_s = time.monotonic()
+        print(f"closing, {(began_s - self.began_s) / 60:.1f} minutes after the start: all end, then the comparison", flush=True)
         self.violations += self.run.suspend()
+        ended_s = time.monotonic()
         self.violations += self.run.audit() + self.run.disagreements()
         last = self.run.commits[-1]
         for name, model in self.run.final_hashes().items():
             if model != (last["version"], last["hash"]):
                 self.violations.append(f"{name} holds version {model[0]} with hash {model[1]}, the journal ends with "
                                        f"version {last['version']}, hash {last['hash']}")
+        print(f"all had ended after {ended_s - began_s:.0f} s, audit and comparison took {time.monotonic() - ended_s:.1f} s",
+              flush=True)
 
     def print_table(self):
         print(f"\n{'fault':<20} {'times':>5}  {'next commit, s':>22}  {'all again after repair':>22}  {'steps lost':>10}\n"

@@ -137,7 +137,8 @@ class Federation:
         found = []
         for pid, words in family(process.pid).items():
             program = os.path.basename(words[0])
-            if role in words_of and program == "spillway" and len(words) > 1 and words[1] == words_of[role]:
+            # "exe": what a process has started whose program was replaced meanwhile, by a build perhaps.
+            if role in words_of and program in ("spillway", "exe") and len(words) > 1 and words[1] == words_of[role]:
                 found.append(pid)
             elif role == "names" and program == "ompi-server" or role == "mpirun" and program == "mpirun":
                 found.append(pid)

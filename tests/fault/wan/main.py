@@ -33,6 +33,8 @@ def arguments():
     mode.add_argument("--link", action="store_true", help="what ping and iperf3 find on the emulated links")
     mode.add_argument("--tunnel", action="store_true", help="a short run whose traffic between the nodes is in WireGuard")
     parser.add_argument("--kinds", default=",".join(faults.Injector.KINDS), help="kinds of faults: %(default)s")
+    parser.add_argument("--minutes", type=float, metavar="M",
+                        help="for --faults: inject no more once the rest of so many minutes is needed for the closing comparison")
     parser.add_argument("--seed", type=int, default=1, help="of the sequence of faults (%(default)s)")
     parser.add_argument("--delay", type=float, default=15, metavar="MS",
                         help="of a link one way, for --faults: a quarter of the round trip between two nodes (%(default)s)")
@@ -49,7 +51,7 @@ def arguments():
 
 
 def inject(run, options):
-    campaign = faults.Campaign(run, options.seed, options.kinds.split(","))
+    campaign = faults.Campaign(run, options.seed, options.kinds.split(","), options.minutes)
     try:
         campaign.go(options.faults)
         campaign.finish()
