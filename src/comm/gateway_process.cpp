@@ -147,8 +147,8 @@ std::map<std::string, std::string> gateway_environment(const FederationConfig& c
       // "put" needs a round trip per message; with "send" several links stall (inter-site.md, "Throughput").
       {"OMPI_MCA_btl_tcp_flags", "send"},
       {"OMPI_MCA_btl_tcp_links", "1"},
-      // A sixth less processor time than with fragments of 128 KiB; from 1 MiB on it is more again, as they leave the
-      // caches (2026-11-28, loopback, three members).
+      // Up to a sixth less processor time than with fragments of 128 KiB, and no gain from 1 MiB (2026-11-28, loopback, three
+      // members on two cores); tests/fault/README.md has the figures, also of a link of 60 ms.
       {"OMPI_MCA_btl_tcp_max_send_size", "524288"},
       {"OMPI_MCA_btl_tcp_if_include", config.interface},
       {"OMPI_MCA_oob_tcp_if_include", config.interface},
