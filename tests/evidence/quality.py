@@ -29,8 +29,8 @@ class Run:
     sites: int
     h: int = 100
     wire: str = "bf16"
-    lr: float = 1.0
-    momentum: float = 0.0
+    lr: float = 0.9
+    momentum: float = 0.6
     seed: int = 1
 
     def setting(self):
@@ -45,7 +45,7 @@ class Run:
 def plan(seeds, parts):
     """In order of importance: what does not fit into the time is left out from the end."""
     every = range(1, seeds + 1)
-    outer = ((0.8, 0.0), (0.9, 0.0), (1.25, 0.0), (1.5, 0.0), (0.9, 0.3), (1.0, 0.3), (0.9, 0.6))
+    outer = ((1.0, 0.0), (1.5, 0.0), (1.0, 0.3), (0.7, 0.7), (0.7, 0.8))
     runs = {"sites": [Run(sites, seed=s) for sites in (1, 2, 3) for s in every],
             "wire": [Run(2, wire=wire, seed=s) for wire in ("fp32", "int8") for s in every],
             "outer": [Run(sites, lr=lr, momentum=m, seed=s) for lr, m in outer for sites in (2, 3) for s in every],
