@@ -187,7 +187,8 @@ TEST_CASE("fp8 relu squared and its gradient", "[fp8]") {
 }
 
 TEST_CASE("fp8 norm forward writes what mix_norm_forward and a cast write", "[fp8]") {
-  const auto [rows, C] = GENERATE(Size{16, 64}, Size{48, 256}, Size{80, 768}, Size{64, 1280}, Size{32, 4096});
+  const auto [rows, C] = GENERATE(Size{16, 64}, Size{48, 256}, Size{80, 768}, Size{64, 1280}, Size{32, 1024},
+                                  Size{16, 1296}, Size{48, 3008}, Size{32, 4096});
   const bool mixed = GENERATE(false, true);
   INFO("rows " << rows << " C " << C << " mixed " << mixed);
   const Vector stream = random(1, std::int64_t{rows} * C, 3);
@@ -215,7 +216,8 @@ TEST_CASE("fp8 norm forward writes what mix_norm_forward and a cast write", "[fp
 }
 
 TEST_CASE("fp8 norm backward writes what mix_norm_backward and a cast write", "[fp8]") {
-  const auto [rows, C] = GENERATE(Size{16, 64}, Size{48, 256}, Size{80, 768}, Size{64, 1280}, Size{32, 4096});
+  const auto [rows, C] = GENERATE(Size{16, 64}, Size{48, 256}, Size{80, 768}, Size{64, 1280}, Size{32, 1024},
+                                  Size{16, 1296}, Size{48, 3008}, Size{32, 4096});
   const bool mixed = GENERATE(false, true);
   INFO("rows " << rows << " C " << C << " mixed " << mixed);
   const std::int64_t n = std::int64_t{rows} * C;

@@ -7,7 +7,7 @@ using namespace spillway::test;
 
 TEST_CASE("mix and norm, forward") {
   const int rows = GENERATE(1, 7, 333);
-  const int C = GENERATE(8, 96, 320, 768, 1280, 2048, 4096);
+  const int C = GENERATE(8, 96, 320, 768, 1024, 1280, 1288, 1800, 2048, 3000, 4096);
   const bool mixed = GENERATE(true, false);
   INFO("rows " << rows << " C " << C << " mixed " << mixed);
   DeviceArray<act> x(random(1, rows * C, 2)), x0(random(2, rows * C)), h(rows * C);
@@ -28,7 +28,7 @@ TEST_CASE("mix and norm, forward") {
 
 TEST_CASE("mix and norm, backward") {
   const int rows = GENERATE(1, 7, 333);
-  const int C = GENERATE(8, 96, 320, 1280, 4096);
+  const int C = GENERATE(8, 96, 320, 1024, 1280, 1288, 1800, 3000, 4096);
   const bool mixed = GENERATE(true, false);
   INFO("rows " << rows << " C " << C << " mixed " << mixed);
   const double lambda_r = 1.25, lambda_0 = -0.5;
