@@ -117,7 +117,7 @@ EnergyLedger Leader::log_energy(const std::string& event) {
   TelemetryLine line;
   line.event = event;
   line.energy = context_.energy();
-  line.unix_s = context_.now_unix_s();
+  line.unix_s = context_.energy_until_unix_s();
   line.phase = context_.phase();
   line.step = global_step();
   line.tokens = state_.record.tokens;

@@ -154,6 +154,10 @@ const EnergyLedger& SiteContext::energy() {
   return ledger_;
 }
 
+double SiteContext::energy_until_unix_s() const {
+  return meter_ && clock_known_ ? booked_until_unix_s_ : now_unix_s();
+}
+
 void SiteContext::add_remote(const RemoteEnergy& remote) {
   energy();
   for (std::size_t i = 0; i < kComponents; ++i) {

@@ -67,6 +67,8 @@ class SiteContext {
   void enter(Phase phase);
   // The same, staying in the phase.
   const EnergyLedger& energy();
+  // The instant up to which energy() has counted; now, where it counts nothing.
+  double energy_until_unix_s() const;
   const EnergyLedger& ledger() const { return ledger_; }  // as of the last call of energy()
   Phase phase() const { return phase_; }
   const std::string& energy_source() const { return source_; }
