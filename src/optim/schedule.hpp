@@ -7,6 +7,12 @@
 
 namespace spillway {
 
+// The global step in the middle of a round: after `committed` merged blocks and `own` more of one site, for each of which all
+// sites together train `pace`.
+inline std::int64_t paced_step(std::int64_t committed, std::int64_t own, double pace) {
+  return committed + static_cast<std::int64_t>(pace * static_cast<double>(own));
+}
+
 // `it` is the global step: 0 for the first optimizer step of the run. Steps beyond the end are allowed.
 class Schedule {
  public:

@@ -9,6 +9,7 @@
 #include "data/ledger.hpp"
 #include "optim/delta.hpp"
 #include "optim/outer.hpp"
+#include "optim/schedule.hpp"
 
 namespace spillway {
 
@@ -43,8 +44,7 @@ Member::Member(MemberIdentity identity, MemberOptions options, MemberState state
 std::int64_t Member::global_step() const { return state_.model.blocks + count_blocks(state_.consumed); }
 
 std::int64_t Member::schedule_step() const {
-  return state_.model.blocks +
-         static_cast<std::int64_t>(pace_ * static_cast<double>(count_blocks(state_.consumed)));
+  return paced_step(state_.model.blocks, count_blocks(state_.consumed), pace_);
 }
 
 // A round in which this member hardly trained says nothing of the next one.

@@ -15,6 +15,7 @@
 #include "core/error.hpp"
 #include "data/loader.hpp"
 #include "optim/outer.hpp"
+#include "optim/schedule.hpp"
 #include "train/engine.hpp"
 #include "train/setup.hpp"
 
@@ -57,8 +58,8 @@ int train(const Config& config, Engine& engine, const RunSetup& setup, int site,
     const std::int64_t all = std::min<std::int64_t>(left, config.federation.round_steps * sites);
     const auto begin_of = [&](int which) { return done + all * which / sites; };
     const std::int64_t begin = begin_of(site), own = begin_of(site + 1) - begin;
-    // Schedules count what the other sites train meanwhile, as Member::schedule_step does.
-    for (std::int64_t i = 0; i < own; ++i) engine.train(begin + i, done + all * i / own);
+    const double pace = static_cast<double>(all) / static_cast<double>(own);
+    for (std::int64_t i = 0; i < own; ++i) engine.train(begin + i, paced_step(done, i, pace));
     done += all;
     if (sites == 1) continue;
     merge(config, engine, common, static_cast<float>(own) / static_cast<float>(all), done);

@@ -19,8 +19,7 @@ from pathlib import Path
 
 RESULT = re.compile(r"^loss ([0-9.]+) merges (\d+) seconds ([0-9.]+)$", re.MULTILINE)
 ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", OMP_NUM_THREADS="1")
-# Of the configuration, by default; --learning-rates multiplies them all.
-LEARNING_RATES = {"muon-lr": 0.02, "embedding-lr": 0.3, "unembedding-lr": 0.004, "lambda-r-lr": 0.005, "lambda-0-lr": 0.5}
+LEARNING_RATE = re.compile(r"^((?!outer-).*-lr) = (.+)$", re.MULTILINE)
 MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1", "--mca", "btl", "self,vader"]
 
 
@@ -53,13 +52,20 @@ def plan(seeds, parts):
     return [run for part in parts for run in runs[part]]
 
 
+def learning_rates(options):
+    """Those of the sites' own optimizers by option: the defaults, times the factor that was asked for."""
+    defaults = subprocess.run([options.program, "--print-config"], env=ENVIRONMENT, check=True, capture_output=True, text=True)
+    return {f"optim.{name}": float(value) * options.learning_rates
+            for name, value in LEARNING_RATE.findall(defaults.stdout)}
+
+
 def outcome(options, run, end):
     """(loss in nats per token, merges, seconds); None where the time was up."""
     names = ("device", "steps", "tokens-per-step", "micro-batch", "val-tokens")
     values = {f"train.{name}": getattr(options, name.replace("-", "_")) for name in names}
     values |= {f"model.{name}": getattr(options, name) for name in ("layers", "width", "heads", "sequence")}
     values |= {"data.dir": options.data, "train.threads": 1, "train.deterministic": "on" if options.deterministic else "off"}
-    values |= {f"optim.{key}": value * options.learning_rates for key, value in LEARNING_RATES.items()}
+    values |= learning_rates(options)
     words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
     left_s = end - time.monotonic()
     if left_s <= 0:
