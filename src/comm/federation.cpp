@@ -34,8 +34,11 @@ const FederationConfig& checked(const FederationConfig& config) {
 }  // namespace
 
 Federation::Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count,
-                       const std::string& program)
-    : config_(checked(config)), site_(site), program_(program), mailbox_(Mailbox::create(parameter_count)) {
+                       std::int64_t state_count, const std::string& program)
+    : config_(checked(config)),
+      site_(site),
+      program_(program),
+      mailbox_(Mailbox::create(parameter_count, state_count)) {
   start_courier();
   start_beating();
 }

@@ -27,11 +27,11 @@ namespace spillway {
 class Federation {
  public:
   // Call before MPI_Init: a process that MPI knows nothing of must be forked from one that does not know MPI.
-  // `site` is this member's name. Throws Error(usage) for a configuration or an MPI library that cannot work here,
+  // `site` is this member's name; `state_count` as Mailbox::create's. Throws Error(usage) for a configuration or an MPI library that cannot work here,
   // Error(io) where memory or processes cannot be had. An unreachable hub is no error: it comes as HubLost.
   // `program` is the spillway binary; empty: this process's own.
   Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count,
-             const std::string& program = "");
+             std::int64_t state_count, const std::string& program = "");
   // Ends the courier. Without a Bye before, the hub counts this member as failed.
   ~Federation();
   Federation(const Federation&) = delete;
@@ -48,6 +48,7 @@ class Federation {
   }  // between HubConnected and HubLost, as far as poll() has told
   std::span<float> contribution() const { return mailbox_.contribution(); }
   std::span<float> velocity() const { return mailbox_.velocity(); }
+  std::span<float> optimizer_state() const { return mailbox_.optimizer_state(); }
   std::span<float> feedback() const {
     mailbox_.reserve_feedback();
     return mailbox_.feedback();

@@ -178,7 +178,8 @@ class Gateway {
       if (rank >= static_cast<int>(epoch_.members.size()))
         fail(ExitCode::internal, "rank {} of {} members", rank, epoch_.members.size());
     // Members with models of different sizes must not exchange.
-    const std::string agreed = line + std::to_string(mailbox_.parameter_count());
+    const std::string agreed =
+        fmt::format("{} {} {}", line, mailbox_.parameter_count(), mailbox_.optimizer_state().size());
     const auto digest = std::stoull(xxh3_hex({bytes_of(agreed)}).substr(0, 16), nullptr, 16) | 1;
     order_ = Order{std::move(command), std::move(ranks), digest};
     pulse_->announce(order_->digest);
@@ -206,7 +207,7 @@ class Gateway {
         chain_broadcast(mailbox_.contribution(), go->root, {order.ranks.begin() + 1, order.ranks.end()},
                         communicator_, options);
       else
-        ring_weighted_sum(mailbox_.contribution(), weight, communicator_, options, wire_of(*go));
+        merge(*go, weight, options);
     } else {
       const auto& sync = std::get<Sync>(order.command);
       chain_broadcast(mailbox_.contribution(), sync.root, sync.targets, communicator_, options);
@@ -218,9 +219,12 @@ class Gateway {
     tell(Exchanged{epoch_.epoch, round, monotonic_s() - start_s});
   }
 
-  RingWire wire_of(const Go& go) const {
+  void merge(const Go& go, float weight, const ExchangeOptions& options) {
     const WireFormat format = parse_wire_format(go.wire);
-    return {format, format == WireFormat::int8 ? mailbox_.feedback() : std::span<float>()};
+    ring_weighted_sum(mailbox_.contribution(), weight, communicator_, options,
+                      {format, format == WireFormat::int8 ? mailbox_.feedback() : std::span<float>()});
+    if (const auto state = mailbox_.optimizer_state(); !state.empty())
+      ring_weighted_sum(state, weight, communicator_, options, {optimizer_state_format(format), {}});
   }
 
   const std::string& name(int rank) const { return epoch_.members[static_cast<std::size_t>(rank)]; }

@@ -111,6 +111,11 @@ void check_federation(const FederationConfig& config) {
          format_duration(config.lost_after_s), format_duration(config.heartbeat_s));
   if (config.exchange_deadline_s <= 0)
     fail(ExitCode::usage, "--federation.exchange-deadline: must be above 0");
+  if (config.average_optimizer && config.overlap)
+    fail(ExitCode::usage,
+         "--federation.average-optimizer on: needs --federation.overlap off, as the state has moved on when "
+         "a merge "
+         "beside training ends");
   interface_address(config.interface);
 }
 

@@ -15,22 +15,15 @@
 namespace spillway {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x3178'6f62'6c69'616d;  // "mailbox1"
+constexpr std::uint64_t kMagic = 0x3278'6f62'6c69'616d;  // "mailbox2"
 constexpr std::int64_t kPage = 4096;
-constexpr int kArrays = 3, kReservedArrays = 2;
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 40;
 
-struct Header {
-  std::uint64_t magic;
-  std::int64_t parameter_count;
-  std::uint64_t beats;
-};
 static_assert(std::atomic_ref<std::uint64_t>::is_always_lock_free);  // it is shared by processes
 
 std::int64_t array_bytes(std::int64_t count) {
   return (count * static_cast<std::int64_t>(sizeof(float)) + kPage - 1) / kPage * kPage;
 }
-std::int64_t total_bytes(std::int64_t count) { return kPage + kArrays * array_bytes(count); }
 
 // Reserved at once: running out later would be a SIGBUS in the middle of a round.
 void reserve(int descriptor, std::int64_t first, std::int64_t bytes) {
@@ -42,24 +35,38 @@ void reserve(int descriptor, std::int64_t first, std::int64_t bytes) {
 
 }  // namespace
 
-Mailbox::Mailbox(Descriptor descriptor, std::int64_t count)
-    : descriptor_(std::move(descriptor)), count_(count) {
-  void* memory = mmap(nullptr, static_cast<std::size_t>(total_bytes(count)), PROT_READ | PROT_WRITE,
+struct Mailbox::Header {
+  std::uint64_t magic;
+  Counts counts;
+  std::uint64_t beats;
+};
+
+std::int64_t Mailbox::Counts::before_feedback_bytes() const {
+  return kPage + 2 * array_bytes(parameters) + array_bytes(state);
+}
+std::int64_t Mailbox::Counts::total_bytes() const {
+  return before_feedback_bytes() + array_bytes(parameters);
+}
+
+Mailbox::Mailbox(Descriptor descriptor, Counts counts) : descriptor_(std::move(descriptor)), counts_(counts) {
+  void* memory = mmap(nullptr, static_cast<std::size_t>(counts.total_bytes()), PROT_READ | PROT_WRITE,
                       MAP_SHARED, descriptor_.get(), 0);
   if (memory == MAP_FAILED)
-    fail(ExitCode::io, "mailbox of {} bytes: {}", total_bytes(count), std::strerror(errno));
+    fail(ExitCode::io, "mailbox of {} bytes: {}", counts.total_bytes(), std::strerror(errno));
   base_ = static_cast<std::byte*>(memory);
 }
 
-Mailbox Mailbox::create(std::int64_t parameter_count) {
+Mailbox Mailbox::create(std::int64_t parameter_count, std::int64_t state_count) {
   SPILLWAY_CHECK(parameter_count > 0 && parameter_count <= kMaxCount);
+  SPILLWAY_CHECK(state_count >= 0 && state_count <= kMaxCount);
+  const Counts counts = {parameter_count, state_count};
   Descriptor descriptor(memfd_create("spillway-mailbox", MFD_CLOEXEC));
   if (!descriptor) fail(ExitCode::io, "mailbox: {}", std::strerror(errno));
-  reserve(descriptor.get(), 0, kPage + kReservedArrays * array_bytes(parameter_count));
-  if (ftruncate(descriptor.get(), total_bytes(parameter_count)) != 0)
-    fail(ExitCode::io, "mailbox of {} bytes: {}", total_bytes(parameter_count), std::strerror(errno));
-  Mailbox mailbox(std::move(descriptor), parameter_count);
-  const Header header = {kMagic, parameter_count, 0};
+  reserve(descriptor.get(), 0, counts.before_feedback_bytes());
+  if (ftruncate(descriptor.get(), counts.total_bytes()) != 0)
+    fail(ExitCode::io, "mailbox of {} bytes: {}", counts.total_bytes(), std::strerror(errno));
+  Mailbox mailbox(std::move(descriptor), counts);
+  const Header header = {kMagic, counts, 0};
   std::memcpy(mailbox.base_, &header, sizeof header);
   return mailbox;
 }
@@ -70,36 +77,43 @@ Mailbox Mailbox::attach(Descriptor descriptor) {
   if (fstat(descriptor.get(), &status) != 0 ||
       pread(descriptor.get(), &header, sizeof header, 0) != static_cast<ssize_t>(sizeof header))
     fail(ExitCode::bad_data, "mailbox: descriptor {} cannot be read", descriptor.get());
-  if (header.magic != kMagic || header.parameter_count <= 0 || header.parameter_count > kMaxCount ||
-      status.st_size != total_bytes(header.parameter_count))
+  const auto [parameters, state] = header.counts;
+  if (header.magic != kMagic || parameters <= 0 || parameters > kMaxCount || state < 0 || state > kMaxCount ||
+      status.st_size != header.counts.total_bytes())
     fail(ExitCode::bad_data, "mailbox: descriptor {} is not a mailbox", descriptor.get());
-  return Mailbox(std::move(descriptor), header.parameter_count);
+  return Mailbox(std::move(descriptor), header.counts);
 }
 
 Mailbox::Mailbox(Mailbox&& other) noexcept
     : descriptor_(std::move(other.descriptor_)),
-      count_(other.count_),
+      counts_(other.counts_),
       base_(std::exchange(other.base_, nullptr)) {}
 
 Mailbox::~Mailbox() {
-  if (base_ != nullptr) munmap(base_, static_cast<std::size_t>(total_bytes(count_)));
+  if (base_ != nullptr) munmap(base_, static_cast<std::size_t>(counts_.total_bytes()));
 }
 
-std::span<float> Mailbox::array(int index) const {
-  return {reinterpret_cast<float*>(base_ + kPage + index * array_bytes(count_)),
-          static_cast<std::size_t>(count_)};
+std::span<float> Mailbox::array(std::int64_t first_byte, std::int64_t count) const {
+  return {reinterpret_cast<float*>(base_ + first_byte), static_cast<std::size_t>(count)};
 }
 
-std::span<float> Mailbox::contribution() const { return array(0); }
-std::span<float> Mailbox::velocity() const { return array(1); }
-std::span<float> Mailbox::feedback() const { return array(2); }
+std::span<float> Mailbox::contribution() const { return array(kPage, counts_.parameters); }
+std::span<float> Mailbox::velocity() const {
+  return array(kPage + array_bytes(counts_.parameters), counts_.parameters);
+}
+std::span<float> Mailbox::optimizer_state() const {
+  return array(kPage + 2 * array_bytes(counts_.parameters), counts_.state);
+}
+std::span<float> Mailbox::feedback() const {
+  return array(counts_.before_feedback_bytes(), counts_.parameters);
+}
 
 std::uint64_t& Mailbox::counter() const { return reinterpret_cast<Header*>(base_)->beats; }
 void Mailbox::beat() const { ++std::atomic_ref(counter()); }
 std::uint64_t Mailbox::beats() const { return std::atomic_ref(counter()).load(); }
 
 void Mailbox::reserve_feedback() const {
-  reserve(descriptor_.get(), kPage + kReservedArrays * array_bytes(count_), array_bytes(count_));
+  reserve(descriptor_.get(), counts_.before_feedback_bytes(), array_bytes(counts_.parameters));
 }
 
 }  // namespace spillway

@@ -80,6 +80,10 @@ WireFormat parse_wire_format(const std::string& name) {
   fail(ExitCode::usage, "federation.compression = {}: expected fp32, bf16 or int8", name);
 }
 
+WireFormat optimizer_state_format(WireFormat format) {
+  return format == WireFormat::int8 ? WireFormat::bf16 : format;
+}
+
 std::int64_t wire_bytes(WireFormat format, std::int64_t count) {
   constexpr auto block = static_cast<std::int64_t>(kBlock);
   switch (format) {

@@ -22,6 +22,10 @@ enum class WireFormat { fp32, bf16, int8 };
 // "fp32", "bf16" or "int8"; Error(usage) for another name.
 WireFormat parse_wire_format(const std::string& name);
 
+// How the optimizer's state is written in sums that write parameters' changes in `format`: bf16 instead of int8, as that
+// would make zeros of the smaller variances of a block, and steps divide by those.
+WireFormat optimizer_state_format(WireFormat format);
+
 // Bytes that `count` values take.
 std::int64_t wire_bytes(WireFormat format, std::int64_t count);
 

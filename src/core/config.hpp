@@ -53,7 +53,13 @@ struct OptimConfig {
   double lambda_0_lr = 0.5;
   double weight_decay = 0.2;  // Muon, cautious; scaled by (12/layers)²
   double cooldown = 0.4;      // last part of the steps, over which the learning rate falls to 0
-  int momentum_warmup = 300;  // steps over which Muon's momentum rises from 0.85 to 0.95
+  int momentum_warmup = 300;  // steps over which Muon's momentum rises from 0.85 to muon_momentum
+  // How much of the past the optimizers keep. The defaults are for steps of half a million tokens: much smaller steps need
+  // longer memories ("How good is it" in the README).
+  double muon_momentum = 0.95;
+  double muon_beta2 = 0.95;  // of the variance reduction (NorMuon)
+  double adam_beta1 = 0.8;
+  double adam_beta2 = 0.95;
 };
 
 struct SiteConfig {
@@ -102,8 +108,8 @@ struct SignalConfig {
   std::string key_file;           // first line: the API's key, or USER:PASSWORD
   std::string key_env;            // the same, as the name of an environment variable
   std::string key_header = "Authorization: Bearer";  // http: header before the key
-  std::string ca_file;                                // certificates to trust instead of the system's
-  double poll_s = 300;                                // time between two questions
+  std::string ca_file;                               // certificates to trust instead of the system's
+  double poll_s = 300;                               // time between two questions
   double hold_s = 900;  // a value still counts this long after its interval; then the site is closed
 
   bool is_live() const { return !provider.empty(); }
@@ -164,6 +170,7 @@ struct FederationConfig {
   double average_last = 0.1;         // last part of the steps, merged by plain average
   std::string compression = "bf16";  // of merges on the link: fp32, bf16 or int8
   bool overlap = false;              // a site trains on while its round is merged
+  bool average_optimizer = false;    // merges average the optimizers' states, too; every member alike
   double heartbeat_s = 1;
   double hub_deadline_s = 60;       // a site that meets no hub within this gives up
   double lost_after_s = 5;          // a silent peer is lost after this

@@ -86,7 +86,7 @@ class Optimizer {
 
   Dev& device_;
   Schedule schedule_;
-  double muon_learning_rate_;
+  OptimConfig config_;
   std::int64_t updates_ = 0;
   std::vector<OwnedPart> own_;  // what this rank updates
   Arena<Dev> state_arena_, workspace_arena_;

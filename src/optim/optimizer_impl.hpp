@@ -10,14 +10,18 @@
 namespace spillway {
 namespace optimizer_detail {
 
-inline constexpr double kBeta1 = 0.8, kBeta2 = 0.95, kEpsilon = 1e-10;  // AdamW
-inline constexpr double kVarianceBeta = 0.95;                           // NorMuon
+inline constexpr double kEpsilon = 1e-10;  // AdamW
 // The width for which the embeddings' learning rates were tuned; they fall with its square root.
 inline constexpr double kReferenceWidth = 768.0;
 
 inline void require_not_negative(const char* key, double value) {
   if (!(value >= 0 && std::isfinite(value)))
     fail(ExitCode::usage, "{} = {}: must be a number that is not negative", key, value);
+}
+
+inline void require_decay(const char* key, double value) {
+  if (!(value >= 0 && value < 1))
+    fail(ExitCode::usage, "{} = {}: must be at least 0 and below 1", key, value);
 }
 
 inline void check(const OptimConfig& config) {
@@ -27,6 +31,10 @@ inline void check(const OptimConfig& config) {
   require_not_negative("optim.lambda_r_lr", config.lambda_r_lr);
   require_not_negative("optim.lambda_0_lr", config.lambda_0_lr);
   require_not_negative("optim.weight_decay", config.weight_decay);
+  require_decay("optim.muon_momentum", config.muon_momentum);
+  require_decay("optim.muon_beta2", config.muon_beta2);
+  require_decay("optim.adam_beta1", config.adam_beta1);
+  require_decay("optim.adam_beta2", config.adam_beta2);
 }
 
 inline double adamw_learning_rate(const OptimConfig& config, ParameterGroup group, int width) {
@@ -60,7 +68,7 @@ Optimizer<Dev>::Optimizer(Dev& device, const ParameterLayout& layout, const Opti
                           std::int64_t steps, RankShare share)
     : device_(device),
       schedule_(config, steps, layout.layers),
-      muon_learning_rate_(config.muon_lr),
+      config_(config),
       state_arena_(device, "optimizer state"),
       workspace_arena_(device, "optimizer workspace") {
   optimizer_detail::check(config);
@@ -180,14 +188,13 @@ StepResult Optimizer<Dev>::step(float* params, act* compute_copy, float* gradien
 template <class Dev>
 void Optimizer<Dev>::step_adamw(float* params, act* compute_copy, const float* gradients, double factor,
                                 const float* gate_total) {
-  using namespace optimizer_detail;
   const auto t = static_cast<double>(updates_ + 1);
   AdamwStep step{};
-  step.beta1 = static_cast<float>(kBeta1);
-  step.beta2 = static_cast<float>(kBeta2);
-  step.epsilon = static_cast<float>(kEpsilon);
-  step.bias_correction1 = static_cast<float>(1.0 - std::pow(kBeta1, t));
-  step.bias_correction2 = static_cast<float>(1.0 - std::pow(kBeta2, t));
+  step.beta1 = static_cast<float>(config_.adam_beta1);
+  step.beta2 = static_cast<float>(config_.adam_beta2);
+  step.epsilon = static_cast<float>(optimizer_detail::kEpsilon);
+  step.bias_correction1 = static_cast<float>(1.0 - std::pow(config_.adam_beta1, t));
+  step.bias_correction2 = static_cast<float>(1.0 - std::pow(config_.adam_beta2, t));
   for (const AdamwPart& part : adamw_) {
     if (part.count == 0) continue;
     step.learning_rate = static_cast<float>(part.learning_rate * factor);
@@ -201,9 +208,9 @@ template <class Dev>
 void Optimizer<Dev>::step_muon(float* params, act* compute_copy, float* gradients, std::int64_t global_step,
                                double factor, const float* gate_total) {
   MuonStep step{};
-  step.learning_rate = static_cast<float>(muon_learning_rate_ * factor);
+  step.learning_rate = static_cast<float>(config_.muon_lr * factor);
   step.momentum = static_cast<float>(schedule_.muon_momentum(global_step));
-  step.beta2 = static_cast<float>(optimizer_detail::kVarianceBeta);
+  step.beta2 = static_cast<float>(config_.muon_beta2);
   step.weight_decay = static_cast<float>(schedule_.weight_decay(global_step));
   for (const MuonPart& part : muon_) {
     const MatrixBatch& batch = part.batch;

@@ -9,7 +9,6 @@ namespace spillway {
 namespace {
 
 constexpr double kMomentumStart = 0.85;
-constexpr double kMomentumEnd = 0.95;
 // The depth at which weight_decay holds as it is; it falls with the square of the depth.
 constexpr double kReferenceLayers = 12.0;
 
@@ -19,6 +18,7 @@ Schedule::Schedule(const OptimConfig& config, std::int64_t steps, int layers)
     : steps_(steps),
       cooldown_steps_(0),
       momentum_warmup_(config.momentum_warmup),
+      momentum_(config.muon_momentum),
       initial_weight_decay_(config.weight_decay * std::pow(kReferenceLayers / layers, 2)) {
   SPILLWAY_CHECK(layers >= 1);
   if (steps < 1) fail(ExitCode::usage, "train.steps = {}: must be at least 1", steps);
@@ -36,9 +36,9 @@ double Schedule::learning_rate_factor(std::int64_t it) const {
 }
 
 double Schedule::muon_momentum(std::int64_t it) const {
-  if (it >= momentum_warmup_) return kMomentumEnd;
+  if (it >= momentum_warmup_) return momentum_;
   const double done = static_cast<double>(it) / static_cast<double>(momentum_warmup_);
-  return (1 - done) * kMomentumStart + done * kMomentumEnd;
+  return (1 - done) * std::min(kMomentumStart, momentum_) + done * momentum_;
 }
 
 double Schedule::weight_decay(std::int64_t it) const {

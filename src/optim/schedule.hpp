@@ -21,13 +21,14 @@ class Schedule {
 
   // Factor of every learning rate: 1 until N − round(cooldown·N), then linear to 0 at N; never negative.
   double learning_rate_factor(std::int64_t it) const;
-  // Muon's μ: from 0.85 to 0.95, linear over the first momentum_warmup steps.
+  // Muon's μ: from 0.85 (or muon_momentum, where that is less) to muon_momentum, linear over the first momentum_warmup steps.
   double muon_momentum(std::int64_t it) const;
   // Muon's cautious weight decay: weight_decay·(12/L)²·(1 − it/N), never negative.
   double weight_decay(std::int64_t it) const;
 
  private:
   std::int64_t steps_, cooldown_steps_, momentum_warmup_;
+  double momentum_;
   double initial_weight_decay_;
 };
 

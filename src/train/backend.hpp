@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <new>
 #include <optional>
 #include <span>
@@ -71,7 +72,7 @@ class Backend<Cuda> {
   void share(float* master, std::span<const OwnedPart> parts) { site_.share_from_owners(master, parts); }
   void pin(std::span<float> host) {
     try {
-      pinned_.emplace(host.data(), host.size_bytes());
+      pinned_.emplace_back(host.data(), host.size_bytes());
     } catch (const std::bad_alloc&) {
       log_warning("{:.1f} GiB of shared memory cannot be pinned: merges will hold up training for longer",
                   static_cast<double>(host.size_bytes()) / (1 << 30));
@@ -87,7 +88,7 @@ class Backend<Cuda> {
   Cuda& device_;
   std::vector<OwnedPart> parts_;
   GpuSite site_;
-  std::optional<PinnedRange> pinned_;
+  std::deque<PinnedRange> pinned_;
 };
 #endif
 

@@ -9,6 +9,7 @@
 #include "optim/optimizer.hpp"
 #include "train/backend.hpp"
 #include "train/memory_plan.hpp"
+#include "train/optimizer_tensors.hpp"
 #include "train/precision.hpp"
 #include "train/rehearsal.hpp"
 #include "train/snapshot_memory.hpp"
@@ -167,19 +168,41 @@ class DeviceEngine final : public Engine {
   }
 
   void load_optimizer_state(const std::vector<HostTensor>& tensors, std::int64_t updates) override {
-    std::vector<float> part;
-    for (const NamedTensor& own : optimizer_.state()) {
-      const std::vector<float> none;
-      const std::vector<float>& whole = site_.leader() ? find_tensor(tensors, own).values : none;
-      part.resize(static_cast<std::size_t>(own.count));
-      site_.scatter_from_leader(whole, own.first, part);
-      if (own.count > 0) device_.copy_from_host(own.data, part.data(), part.size() * sizeof(float));
-    }
+    const std::vector<float> none;
+    for (const NamedTensor& own : optimizer_.state())
+      scatter(site_.leader() ? find_tensor(tensors, own).values : none, own);
     site_.broadcast(updates);
     optimizer_.set_updates(updates);
   }
 
   std::int64_t optimizer_updates() const override { return optimizer_.updates(); }
+
+  void read_optimizer_state(std::span<float> to) override {
+    SPILLWAY_CHECK(std::ssize(to) == (site_.leader() ? optimizer_state_count(layout_) : 0));
+    std::vector<float> staging;
+    for (const NamedTensor& tensor : optimizer_.state()) {
+      const auto count = static_cast<std::size_t>(tensor.count);
+      const std::span<float> whole =
+          to.first(site_.leader() ? static_cast<std::size_t>(element_count(tensor.shape)) : 0);
+      if (!site_.leader()) staging.resize(count);
+      const std::span<float> part =
+          site_.leader() ? whole.subspan(count == 0 ? 0 : static_cast<std::size_t>(tensor.first), count)
+                         : staging;
+      if (count > 0) device_.copy_to_host(part.data(), tensor.data, part.size_bytes());
+      site_.gather(0, part, tensor.first, whole);
+      to = to.subspan(whole.size());
+    }
+  }
+
+  void write_optimizer_state(std::span<const float> from) override {
+    SPILLWAY_CHECK(std::ssize(from) == (site_.leader() ? optimizer_state_count(layout_) : 0));
+    for (const NamedTensor& tensor : optimizer_.state()) {
+      const std::span<const float> whole =
+          from.first(site_.leader() ? static_cast<std::size_t>(element_count(tensor.shape)) : 0);
+      scatter(whole, tensor);
+      from = from.subspan(whole.size());
+    }
+  }
 
   int micro_batch() const override { return plan_.micro_batch; }
   std::vector<MemoryUse> memory_use() const override { return plan_.roles; }
@@ -190,6 +213,13 @@ class DeviceEngine final : public Engine {
     for (const NamedTensor& tensor : optimizer_.state())
       if (shares.rank_of("/" + tensor.name) != site_.rank()) largest = std::max(largest, tensor.count);
     return largest;
+  }
+
+  // Each rank's part of what the leader has, to the device.
+  void scatter(std::span<const float> whole, const NamedTensor& tensor) {
+    std::vector<float> part(static_cast<std::size_t>(tensor.count));
+    site_.scatter_from_leader(whole, tensor.first, part);
+    if (tensor.count > 0) device_.copy_from_host(tensor.data, part.data(), part.size() * sizeof(float));
   }
 
   Batch batch(int sequences) const { return {tokens_.data(), targets_.data(), sequences, spec_.sequence}; }

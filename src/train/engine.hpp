@@ -69,6 +69,10 @@ class Engine {
   // Error(bad_data) where a tensor is missing or has another shape.
   virtual void load_optimizer_state(const std::vector<HostTensor>& tensors, std::int64_t updates) = 0;
   virtual std::int64_t optimizer_updates() const = 0;
+  // The same state as one vector of optimizer_state_count(layout) floats, to and from the leader's memory; other ranks give
+  // an empty span. Both are collective over the site.
+  virtual void read_optimizer_state(std::span<float> to) = 0;
+  virtual void write_optimizer_state(std::span<const float> from) = 0;
 
   // Sequences of a forward pass, and the memory planned for that.
   virtual int micro_batch() const = 0;

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -10,8 +11,10 @@
 #include <limits>
 #include <numbers>
 #include <thread>
+#include <utility>
 
 #include "core/error.hpp"
+#include "core/hash.hpp"
 #include "core/log.hpp"
 #include "core/stop.hpp"
 #include "core/time.hpp"
@@ -150,6 +153,7 @@ Decision Leader::decide() {
       parameters_changed_ = false;
       return {Decision::Action::load_parameters};
     }
+    if (optimizer_action_) return {*std::exchange(optimizer_action_, std::nullopt)};
     announce_progress();
     if (monotonic_s() - logged_s_ >= config_.site.telemetry_s) log_energy("sample");
     if (checkpointer_.awaits_parts()) return {Decision::Action::collect_parts};
@@ -356,7 +360,7 @@ void Leader::announce_progress() {
 
 void Leader::pump() {
   const bool before = member_->welcomed();
-  while (background_done()) {
+  while (background_done() && !optimizer_action_) {
     const auto message = federation_->poll();
     if (!message) break;
     member_->handle(*message);
@@ -385,6 +389,23 @@ void Leader::write_parameters(std::span<const float> from) {
 void Leader::add_to_parameters(std::span<const float> difference) {
   engine_.add_to_parameters(difference);
   parameters_changed_ = true;
+}
+
+void Leader::read_optimizer_state() {
+  if (config_.federation.average_optimizer) optimizer_action_ = Decision::Action::read_optimizer;
+}
+
+// All members see the same bits here, so all of them take the average or none does. The log's hash shows that they do.
+void Leader::write_optimizer_state() {
+  if (!config_.federation.average_optimizer) return;
+  const auto merged = federation_->optimizer_state();
+  if (!std::all_of(merged.begin(), merged.end(), [](float value) { return std::isfinite(value); })) {
+    log_warning("the members' mean optimizer state is not finite: this site's own stays");
+    return;
+  }
+  optimizer_action_ = Decision::Action::write_optimizer;
+  log_info("optimizer state averaged over the sites, hash {}",
+           xxh3_hex({bytes_of(std::span<const float>(merged))}).substr(0, 12));
 }
 
 void Leader::run(const std::function<void()>& work, const std::function<void()>& done) {

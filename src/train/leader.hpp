@@ -33,6 +33,8 @@ struct Decision {
     checkpoint,       // copy the state and start to write it
     collect_parts,    // say whether one's part of the checkpoint is on disk
     load_parameters,  // take the leader's parameters, which the federation has changed
+    read_optimizer,   // the optimizer's state to the leader's mailbox, for a merge
+    write_optimizer,  // and the merged one from there
     finish,           // leave the loop with `exit_code`
   };
   Action action = Action::finish;
@@ -95,6 +97,8 @@ class Leader final : private MemberHost {
   void read_parameters(std::span<float> to) override;
   void write_parameters(std::span<const float> from) override;
   void add_to_parameters(std::span<const float> difference) override;
+  void read_optimizer_state() override;
+  void write_optimizer_state() override;
   void run(const std::function<void()>& work, const std::function<void()>& done) override;
   void candidate_ready(const MemberState& candidate) override;
   void model_committed(const MemberState& state, const std::string& how) override;
@@ -116,6 +120,7 @@ class Leader final : private MemberHost {
   double worked_until_s_ = 0;        // monotonic, of the last step or validation; 0: none in this phase
   LineageRow lineage_;               // of this job
   bool parameters_changed_ = false;  // the other ranks have not got them yet
+  std::optional<Decision::Action> optimizer_action_;  // read_optimizer or write_optimizer is due
   bool stopping_ = false;
   std::string stop_reason_;
   double stopping_since_s_ = 0;

@@ -321,6 +321,7 @@ void Member::take_candidate() {
     else
       host_.add_to_parameters(host_.contribution());
   }
+  if (how != "adopt") host_.write_optimizer_state();
   host_.model_committed(state_, how);
   say_hello();
 }
@@ -379,6 +380,7 @@ void Member::end_round() {
   // The hub looks at the delta before it is merged. The mailbox is free: no exchange is under way in a round, and
   // until Go nothing else is written to it.
   host_.read_parameters(host_.contribution());
+  host_.read_optimizer_state();
   host_.run([this, statistics] { *statistics = measure_round(); }, send);
 }
 

@@ -57,6 +57,10 @@ class MemberHost {
   virtual void read_parameters(std::span<float> to) = 0;           // the local, trained parameters
   virtual void write_parameters(std::span<const float> from) = 0;  // replaces them
   virtual void add_to_parameters(std::span<const float> difference) = 0;
+  // Where merges average the optimizers' states: this site's into the mailbox, and the average out of there. Done before the
+  // next message is handled and the next block is trained on.
+  virtual void read_optimizer_state() {}
+  virtual void write_optimizer_state() {}
   // Runs `work`, which takes long and reads neither parameters nor blocks, then `done`. With overlap `work` may run on
   // another thread and `done` later, on this one: until then training can go on, but no message may be handled.
   virtual void run(const std::function<void()>& work, const std::function<void()>& done) {

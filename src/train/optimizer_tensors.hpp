@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/config.hpp"
 #include "core/layout.hpp"
 
 namespace spillway {
@@ -31,6 +32,18 @@ inline std::vector<TensorName> optimizer_tensors(const ParameterLayout& layout) 
          rows >= cols ? std::vector<std::int64_t>{rows, 1} : std::vector<std::int64_t>{1, cols}});
   }
   return tensors;
+}
+
+// Elements of all of them.
+inline std::int64_t optimizer_state_count(const ParameterLayout& layout) {
+  std::int64_t sum = 0;
+  for (const TensorName& tensor : optimizer_tensors(layout)) sum += element_count(tensor.shape);
+  return sum;
+}
+
+// Elements of it that a merge between sites averages.
+inline std::int64_t merged_state_count(const FederationConfig& config, const ParameterLayout& layout) {
+  return config.average_optimizer ? optimizer_state_count(layout) : 0;
 }
 
 }  // namespace spillway

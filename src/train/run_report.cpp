@@ -12,7 +12,9 @@
 #include "core/time.hpp"
 #include "energy/baselines.hpp"
 #include "io/checkpoint_folder.hpp"
+#include "model/layout.hpp"
 #include "train/journal.hpp"
+#include "train/optimizer_tensors.hpp"
 #include "train/run_history.hpp"
 #include "train/site_report.hpp"
 #include "train/training_state.hpp"
@@ -202,20 +204,22 @@ std::string state_of(const std::vector<SiteFiles>& sites, const JournalPart& jou
 }
 
 // What a merge sent, all members together: a broadcast the model once to each other member, a ring about twice (n − 1)/n of
-// it from each of n, in the round's format. Not counted: the bringing up to date of members that were away, and messages.
-double merge_bytes(const CommitEntry& commit, std::int64_t parameters) {
+// it from each of n, in the round's format, with the optimizer's state where that is merged. Not counted: the bringing up to date of members that were away, and messages.
+double merge_bytes(const CommitEntry& commit, std::int64_t parameters, std::int64_t merged_state) {
   const bool adopt = commit.merge == "adopt";
   // Older journals do not say: a vault beside the sites, full precision.
   const double members = static_cast<double>(
       commit.members > 0 ? commit.members : static_cast<std::int64_t>(commit.sites.size()) + 1);
   const WireFormat format = parse_wire_format(commit.wire.empty() || adopt ? "fp32" : commit.wire);
-  return (adopt ? 1 : 2) * (members - 1) * static_cast<double>(wire_bytes(format, parameters));
+  std::int64_t bytes = wire_bytes(format, parameters);
+  if (!adopt) bytes += wire_bytes(optimizer_state_format(format), merged_state);
+  return (adopt ? 1 : 2) * (members - 1) * static_cast<double>(bytes);
 }
 
 json describe_network(const std::vector<SiteFiles>& sites, const JournalPart& journal,
-                      std::int64_t parameters) {
+                      std::int64_t parameters, std::int64_t merged_state) {
   double bytes = 0;
-  for (const CommitEntry& commit : journal.commits) bytes += merge_bytes(commit, parameters);
+  for (const CommitEntry& commit : journal.commits) bytes += merge_bytes(commit, parameters, merged_state);
   double kwh_per_gb = 0;
   for (const SiteFiles& site : sites)
     if (site.config) kwh_per_gb = std::max(kwh_per_gb, site.config->site.network_kwh_per_gb);
@@ -292,7 +296,7 @@ json report_run(const std::filesystem::path& folder, const ReportOptions& option
   const Window run_span{start_unix_s,
                         span ? std::max(span->close_unix_s, start_unix_s + 1) : start_unix_s + 1};
 
-  std::int64_t target = 0, tokens_per_step = 0, parameters = 0;
+  std::int64_t target = 0, tokens_per_step = 0, parameters = 0, merged_state = 0;
   json model = nullptr;
   if (journal.start) {
     target = journal.start->steps;
@@ -311,6 +315,7 @@ json report_run(const std::filesystem::path& folder, const ReportOptions& option
     if (with_checkpoint->config) {
       target = with_checkpoint->config->train.steps;
       tokens_per_step = with_checkpoint->config->train.tokens_per_step;
+      merged_state = merged_state_count(with_checkpoint->config->federation, make_layout(spec));
     }
   }
   const std::int64_t merged = journal.commits.empty() ? single_step : journal.commits.back().model.blocks;
@@ -329,7 +334,7 @@ json report_run(const std::filesystem::path& folder, const ReportOptions& option
   document["rounds"] = describe_rounds(journal);
   document["curves"] = describe_curves(sites, run_span.open_unix_s, static_cast<double>(tokens_per_step));
   document["energy"] = describe_energy(total);
-  document["network"] = describe_network(sites, journal, parameters);
+  document["network"] = describe_network(sites, journal, parameters, merged_state);
   document["baselines"] = describe_baselines(sites, total, run_span.open_unix_s);
   document["assumptions"] = list_assumptions(sites, journal);
   document["notes"] = notes;

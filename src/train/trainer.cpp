@@ -15,6 +15,7 @@
 #include "train/checkpoint_check.hpp"
 #include "train/leader.hpp"
 #include "train/memory_plan.hpp"
+#include "train/optimizer_tensors.hpp"
 #include "train/site_context.hpp"
 #include "train/site_power.hpp"
 #ifdef SPILLWAY_HAVE_CUDA
@@ -132,7 +133,10 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
   }
   RemoteMeter remote(config, node, site.node_leader() && !site.leader());
   const auto engine = make_engine(config, setup.spec, setup.layout, loader, site);
-  if (federation != nullptr) engine->prepare_copies(federation->contribution());
+  if (federation != nullptr) {
+    engine->prepare_copies(federation->contribution());
+    if (config.federation.average_optimizer) engine->prepare_copies(federation->optimizer_state());
+  }
 
   std::optional<CheckpointFolder> folder;
   TrainingState state;
@@ -197,6 +201,12 @@ ExitCode train(const Config& config, const RunSetup& setup, Federation* federati
       case Decision::Action::load_parameters:
         engine->share_parameters();
         break;
+      case Decision::Action::read_optimizer:
+        engine->read_optimizer_state(federation ? federation->optimizer_state() : std::span<float>());
+        break;
+      case Decision::Action::write_optimizer:
+        engine->write_optimizer_state(federation ? federation->optimizer_state() : std::span<float>());
+        break;
       case Decision::Action::finish:
         return static_cast<ExitCode>(decision.exit_code);
     }
@@ -214,7 +224,8 @@ ExitCode run_training(const Config& config) {
   // Before MPI is initialized: the courier must be forked from a process that MPI knows nothing of.
   std::unique_ptr<Federation> federation;
   if (rank == 0 && !config.federation.hub.empty())
-    federation = std::make_unique<Federation>(config.federation, config.site.name, setup.layout.total);
+    federation = std::make_unique<Federation>(config.federation, config.site.name, setup.layout.total,
+                                              merged_state_count(config.federation, setup.layout));
   SiteComm site;
   return train(config, setup, federation.get(), site);
 }

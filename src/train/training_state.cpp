@@ -224,8 +224,7 @@ std::int64_t rows_of(const TrainingRecord& record) {
 }  // namespace
 
 std::int64_t training_state_bytes(const ParameterLayout& layout, bool federated, std::int64_t history_rows) {
-  std::int64_t floats = layout.total * (federated ? 3 : 1);
-  for (const TensorName& tensor : optimizer_tensors(layout)) floats += element_count(tensor.shape);
+  const std::int64_t floats = layout.total * (federated ? 3 : 1) + optimizer_state_count(layout);
   return needed_bytes(floats, history_rows);
 }
 

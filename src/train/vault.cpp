@@ -9,6 +9,7 @@
 #include "model/init.hpp"
 #include "train/checkpoint_check.hpp"
 #include "train/member.hpp"
+#include "train/optimizer_tensors.hpp"
 #include "train/setup.hpp"
 #include "train/training_state.hpp"
 
@@ -24,7 +25,8 @@ class Vault final : private MemberHost {
   explicit Vault(const Config& config)
       : config_(config),
         setup_(make_setup(config)),
-        federation_(config.federation, "vault", setup_.layout.total),
+        federation_(config.federation, "vault", setup_.layout.total,
+                    merged_state_count(config.federation, setup_.layout)),
         folder_(std::filesystem::path(config.run.dir) / "vault"),
         member_({"vault", "vault", setup_.digest, setup_.data_digest}, member_options(config), restore(),
                 *this) {}

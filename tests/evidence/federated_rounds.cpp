@@ -2,7 +2,7 @@
 // ring with its compression and the outer step are the product's. For experiments on quality on one machine: quality.py.
 //
 // usage: mpirun -n SITES federated_rounds --config FILE.ini
-// Of [federation] it reads round-steps (H), compression, outer-lr, outer-momentum and average-last.
+// Of [federation] it reads round-steps (H), compression, outer-lr, outer-momentum, average-last and average-optimizer.
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -17,6 +17,7 @@
 #include "optim/outer.hpp"
 #include "optim/schedule.hpp"
 #include "train/engine.hpp"
+#include "train/optimizer_tensors.hpp"
 #include "train/setup.hpp"
 
 using namespace spillway;
@@ -26,6 +27,7 @@ namespace {
 // What all sites agree on, and this site's own part of the compression.
 struct Federation {
   std::vector<float> base, velocity, delta, feedback;
+  std::vector<float> optimizer_state;  // empty: each site keeps its own
 };
 
 // One merge; the engine then has the new common parameters. `next_blocks`: steps of all sites after it.
@@ -43,6 +45,11 @@ void merge(const Config& config, Engine& engine, Federation& common, float weigh
   else
     outer_step(common.base, common.velocity, common.base, common.delta, settings);
   engine.write_parameters(common.base);
+  if (common.optimizer_state.empty()) return;
+  engine.read_optimizer_state(common.optimizer_state);
+  ring_weighted_sum(common.optimizer_state, weight, MPI_COMM_WORLD, {},
+                    {optimizer_state_format(wire.format), {}});
+  engine.write_optimizer_state(common.optimizer_state);
 }
 
 // Returns the number of merges.
@@ -51,6 +58,8 @@ int train(const Config& config, Engine& engine, const RunSetup& setup, int site,
   common.base.resize(static_cast<std::size_t>(setup.layout.total));
   common.velocity = common.delta = common.feedback = common.base;
   engine.read_parameters(common.base);
+  common.optimizer_state.resize(
+      static_cast<std::size_t>(merged_state_count(config.federation, setup.layout)));
   int merges = 0;
   for (std::int64_t done = 0; done < config.train.steps;) {
     // The last round shares what is left.

@@ -37,7 +37,22 @@ std::string contents(const fs::path& path) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-std::string hash_of(std::span<const float> values) { return xxh3_hex({bytes_of(values)}); }
+// Members exchange as many floats of optimizer state; those of a round are what they contribute to the next one.
+constexpr std::int64_t kStateCount = 777;
+
+// Of what a member has after a merge: the vector and, but for "adopt", the state.
+std::string hash_of(std::span<const float> values, std::span<const float> state) {
+  return xxh3_hex({bytes_of(values), bytes_of(state)});
+}
+
+// Σ weights · contributions to `round`.
+std::vector<float> weighted_sum(const std::vector<double>& weights, std::int64_t round, std::size_t count) {
+  std::vector<float> sum(count, 0.0f);
+  for (std::size_t rank = 0; rank < weights.size(); ++rank)
+    for (std::size_t i = 0; i < count; ++i)
+      sum[i] += static_cast<float>(weights[rank]) * contribution_of(static_cast<int>(rank), round, i);
+  return sum;
+}
 
 // pid → parent of all processes.
 std::map<pid_t, pid_t> parents() {
@@ -55,7 +70,7 @@ std::map<pid_t, pid_t> parents() {
 class Leader {
  public:
   Leader(const FederationConfig& config, const std::string& name, std::int64_t parameter_count)
-      : federation_(config, name, parameter_count, SPILLWAY_BINARY) {
+      : federation_(config, name, parameter_count, kStateCount, SPILLWAY_BINARY) {
     hello_.member = name;
     hello_.role = "site";
     hello_.run = "test";
@@ -94,11 +109,16 @@ class Leader {
       federation_.send(Synced{received->epoch, model});
     }
     if (const auto* go = std::get_if<Go>(&message)) {
+      merge_ = go->merge;
       fill(federation_.contribution(), go->round);
+      fill(federation_.optimizer_state(), go->round + 1);
       federation_.send(Prepared{go->epoch, go->round});
     }
     if (const auto* done = std::get_if<Exchanged>(&message))
-      federation_.send(Done{done->epoch, done->round, hash_of(federation_.contribution()), done->seconds});
+      federation_.send(Done{done->epoch, done->round,
+                            hash_of(federation_.contribution(),
+                                    merge_ == "adopt" ? std::span<float>() : federation_.optimizer_state()),
+                            done->seconds});
   }
 
   void fill(std::span<float> values, std::int64_t round) const {
@@ -107,6 +127,7 @@ class Leader {
 
   Federation federation_;
   Hello hello_;
+  std::string merge_;  // of the last Go
   int index_ = -1;
 };
 
@@ -331,20 +352,15 @@ std::int64_t ScriptedHub::form(const std::vector<std::string>& members) {
 
 void ScriptedHub::merge(const Go& go, std::size_t parameter_count) {
   for (const auto& name : epoch_members_) send(name, go);
-  std::vector<float> expected = contribution_vector(go.root, go.round, parameter_count);
-  if (go.merge != "adopt") {
-    for (std::size_t i = 0; i < parameter_count; ++i) {
-      expected[i] = 0;
-      for (std::size_t rank = 0; rank < go.weights.size(); ++rank)
-        expected[i] +=
-            static_cast<float>(go.weights[rank]) * contribution_of(static_cast<int>(rank), go.round, i);
-    }
-  }
+  const std::string expected = go.merge == "adopt"
+                                   ? hash_of(contribution_vector(go.root, go.round, parameter_count), {})
+                                   : hash_of(weighted_sum(go.weights, go.round, parameter_count),
+                                             weighted_sum(go.weights, go.round + 1, kStateCount));
   for (const auto& name : epoch_members_) {
     const Done done = expect<Done>(name);
     INFO(name);
     CHECK(done.round == go.round);
-    CHECK(done.hash == hash_of(expected));
+    CHECK(done.hash == expected);
   }
   for (const auto& name : epoch_members_) send(name, Commit{epoch_, go.round, go.next});
 }

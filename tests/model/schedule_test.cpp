@@ -47,6 +47,18 @@ TEST_CASE("without cooldown and warm-up the values are constant") {
   CHECK(schedule.learning_rate_factor(10) == 0);
 }
 
+TEST_CASE("Muon's momentum rises to what the configuration says, and never falls") {
+  OptimConfig config;
+  config.muon_momentum = 0.997;
+  const Schedule longer(config, 1000, 12);
+  CHECK(longer.muon_momentum(0) == Approx(0.85));
+  CHECK(longer.muon_momentum(150) == Approx((0.85 + 0.997) / 2));
+  CHECK(longer.muon_momentum(300) == 0.997);
+  config.muon_momentum = 0.5;
+  const Schedule shorter(config, 1000, 12);
+  for (const std::int64_t it : {0, 150, 300, 999}) CHECK(shorter.muon_momentum(it) == Approx(0.5));
+}
+
 TEST_CASE("impossible schedules are refused by the name of their key") {
   const auto refusal = [](const OptimConfig& config, std::int64_t steps) -> std::string {
     try {

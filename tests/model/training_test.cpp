@@ -26,7 +26,8 @@ struct Trainer {
   Optimizer<Cpu> optimizer;
   Sample sample{{}, {}, kBatch, 8};
 
-  explicit Trainer(std::int64_t steps) : optimizer(device, layout, OptimConfig{}, steps) {
+  explicit Trainer(std::int64_t steps, const OptimConfig& config = {})
+      : optimizer(device, layout, config, steps) {
     std::vector<float> weights(static_cast<std::size_t>(layout.total));
     initialize_parameters(weights, layout, kSeed);
     parameters.load(weights);
@@ -131,6 +132,51 @@ TEST_CASE("the state has one named array per parameter and moment") {
     const std::vector<std::int64_t> kept = tall ? std::vector<std::int64_t>{parameter.shape[0], 1}
                                                 : std::vector<std::int64_t>{1, parameter.shape[1]};
     CHECK(by_name.at("optimizer/muon/variance/" + parameter.name).shape == kept);
+  }
+}
+
+// After the first step a moment is (1 − decay) times something that its decay has no part in.
+TEST_CASE("the optimizers keep as much of the past as the configuration says") {
+  const auto [kind, decay] =
+      GENERATE(table<std::string, double OptimConfig::*>({{"muon/momentum", &OptimConfig::muon_momentum},
+                                                          {"muon/variance", &OptimConfig::muon_beta2},
+                                                          {"adamw/m", &OptimConfig::adam_beta1},
+                                                          {"adamw/v", &OptimConfig::adam_beta2}}));
+  OptimConfig usual, longer;
+  usual.momentum_warmup = longer.momentum_warmup = 0;
+  longer.*decay = 0.99;
+  const double ratio = (1 - longer.*decay) / (1 - usual.*decay);
+  Trainer a(10, usual), b(10, longer);
+  a.step(0);
+  b.step(0);
+  int seen = 0;
+  for (std::size_t i = 0; i < a.optimizer.state().size(); ++i) {
+    const NamedTensor &first = a.optimizer.state()[i], &second = b.optimizer.state()[i];
+    if (first.name.find("optimizer/" + kind + "/") != 0) continue;
+    INFO(first.name);
+    for (std::int64_t j = 0; j < first.count; ++j) {
+      if (first.data[j] != 0) ++seen;
+      REQUIRE(second.data[j] == Approx(ratio * first.data[j]).epsilon(1e-4).margin(1e-30));
+    }
+  }
+  CHECK(seen > 0);
+}
+
+TEST_CASE("decays that forget nothing are refused by the name of their key") {
+  const auto [key, set] =
+      GENERATE(table<std::string, double OptimConfig::*>({{"muon_momentum", &OptimConfig::muon_momentum},
+                                                          {"muon_beta2", &OptimConfig::muon_beta2},
+                                                          {"adam_beta1", &OptimConfig::adam_beta1},
+                                                          {"adam_beta2", &OptimConfig::adam_beta2}}));
+  Cpu device;
+  OptimConfig config;
+  config.*set = 1;
+  try {
+    Optimizer<Cpu>(device, make_layout(small_spec(true)), config, 10);
+    FAIL("accepted");
+  } catch (const Error& error) {
+    CHECK(error.code() == ExitCode::usage);
+    CHECK(std::string(error.what()) == "optim." + key + " = 1: must be at least 0 and below 1");
   }
 }
 

@@ -65,15 +65,30 @@ std::string usage_error_of(const FederationConfig& config) {
 }  // namespace
 
 TEST_CASE("a mailbox is the same memory for whoever holds its descriptor") {
-  const Mailbox mailbox = Mailbox::create(5000);
+  const Mailbox mailbox = Mailbox::create(5000, 7000);
   const Mailbox other = Mailbox::attach(Descriptor(dup(mailbox.descriptor())));
   REQUIRE(other.parameter_count() == 5000);
   REQUIRE(mailbox.contribution().size() == 5000);
+  REQUIRE(other.optimizer_state().size() == 7000);
   CHECK(mailbox.contribution()[4999] == 0.0f);
   mailbox.contribution()[4999] = 1.5f;
   other.velocity()[0] = -2.5f;
   CHECK(other.contribution()[4999] == 1.5f);
   CHECK(mailbox.velocity()[0] == -2.5f);
+  // No array reaches into the next one.
+  for (const auto& [array, value] :
+       {std::pair(mailbox.contribution(), 1.0f), std::pair(mailbox.velocity(), 2.0f),
+        std::pair(mailbox.optimizer_state(), 3.0f)})
+    std::fill(array.begin(), array.end(), value);
+  mailbox.reserve_feedback();
+  std::fill(mailbox.feedback().begin(), mailbox.feedback().end(), 4.0f);
+  const auto all_are = [](std::span<const float> array, float value) {
+    return std::all_of(array.begin(), array.end(), [&](float each) { return each == value; });
+  };
+  CHECK(all_are(other.contribution(), 1));
+  CHECK(all_are(other.velocity(), 2));
+  CHECK(all_are(other.optimizer_state(), 3));
+  CHECK(all_are(other.feedback(), 4));
   const auto beats = other.beats();
   mailbox.beat();
   CHECK(other.beats() == beats + 1);
@@ -99,8 +114,8 @@ TEST_CASE("what is not a mailbox is refused") {
   CHECK(attach_error(std::string(8192, 'x')) == "mailbox: descriptor N is not a mailbox");
   // The right beginning, the wrong length.
   const Mailbox mailbox = Mailbox::create(10);
-  std::string header(24, '\0');
-  REQUIRE(pread(mailbox.descriptor(), header.data(), header.size(), 0) == 24);
+  std::string header(32, '\0');
+  REQUIRE(pread(mailbox.descriptor(), header.data(), header.size(), 0) == 32);
   CHECK(attach_error(header) == "mailbox: descriptor N is not a mailbox");
 }
 

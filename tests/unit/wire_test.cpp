@@ -48,6 +48,9 @@ TEST_CASE("values on the link: sizes") {
   CHECK(wire_bytes(WireFormat::int8, 512) == 512 + 2 * 2);
   CHECK(wire_bytes(WireFormat::int8, 0) == 0);
   CHECK_THROWS_AS(parse_wire_format("fp16"), Error);
+  CHECK(optimizer_state_format(WireFormat::fp32) == WireFormat::fp32);
+  CHECK(optimizer_state_format(WireFormat::bf16) == WireFormat::bf16);
+  CHECK(optimizer_state_format(WireFormat::int8) == WireFormat::bf16);
 }
 
 TEST_CASE("values on the link: rounding stays within half a unit") {
