@@ -43,6 +43,7 @@ def exchange_bits_per_s(run, compression):
     seconds = statistics.median(entry["exchange_s"] for entry in rounds[SKIPPED:])
     problems = run.suspend()
     if problems:
+        run.show_logs()
         raise SystemExit("; ".join(problems))
     members = len(MEMBERS)
     sent_bytes = 2 * (members - 1) / members * PARAMETERS * BYTES[compression]
