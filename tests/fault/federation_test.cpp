@@ -108,6 +108,20 @@ class Federation {
     for (const int count : times) REQUIRE(count == 1);
   }
 
+  // The whole run, over two sites of which one has two ranks.
+  void complete(std::int64_t steps) const {
+    Process hub = start_hub();
+    Process california = start_site("california", 2);
+    Process texas = start_site("texas");
+    const bool done = california.wait(120) && texas.wait(60) && hub.wait(60);
+    INFO(logs());
+    REQUIRE(done);
+    REQUIRE(california.status() == 0);
+    REQUIRE(texas.status() == 0);
+    REQUIRE(hub.status() == 0);
+    require_every_block_once(steps);
+  }
+
   // The ledgers in the journal are lines of the site's energy log; the report's rounds are their differences, its total
   // is the log's end, and the checkpoint's ledger is a line of the log too. All in whole millijoules and micrograms.
   void require_one_ledger(const std::string& site) const {
@@ -209,15 +223,8 @@ TEST_CASE("sites that average their optimizers' states hold the same one after e
   constexpr std::int64_t steps = 1000;
   Federation federation(steps);
   federation.add({"--federation.average-optimizer", "on"});
-  Process hub = federation.start_hub();
-  Process california = federation.start_site("california", 2);
-  Process texas = federation.start_site("texas");
-  const bool done = california.wait(120) && texas.wait(60) && hub.wait(60);
+  federation.complete(steps);
   INFO(federation.logs());
-  REQUIRE(done);
-  REQUIRE(california.status() == 0);
-  REQUIRE(texas.status() == 0);
-  federation.require_every_block_once(steps);
   const auto hashes = [&](const std::string& site) {
     const std::string log = runs::read_file(federation.log(site)), words = "averaged over the sites, hash ";
     std::vector<std::string> found;
@@ -245,16 +252,8 @@ TEST_CASE("a run over two sites completes and counts every block once, with and 
   constexpr std::int64_t steps = 400;
   const std::string overlap = GENERATE("off", "on");
   const Federation federation(steps, "bf16", overlap);
-  Process hub = federation.start_hub();
-  Process california = federation.start_site("california", 2);
-  Process texas = federation.start_site("texas");
-  const bool done = california.wait(120) && texas.wait(60) && hub.wait(60);
+  federation.complete(steps);
   INFO(federation.logs());
-  REQUIRE(done);
-  REQUIRE(california.status() == 0);
-  REQUIRE(texas.status() == 0);
-  REQUIRE(hub.status() == 0);
-  federation.require_every_block_once(steps);
   const auto hash = [&](const std::string& site) {
     return std::get<std::string>(runs::newest(federation.run() / site).attributes("/outer").at("hash"));
   };
