@@ -27,8 +27,9 @@ namespace spillway {
 class Federation {
  public:
   // Call before MPI_Init: a process that MPI knows nothing of must be forked from one that does not know MPI.
-  // `site` is this member's name; `state_count` as Mailbox::create's. Throws Error(usage) for a configuration or an MPI library that cannot work here,
-  // Error(io) where memory or processes cannot be had. An unreachable hub is no error: it comes as HubLost.
+  // `site` is this member's name; `state_count` as Mailbox::create's. Throws Error(usage) for a configuration or an MPI
+  // library that cannot work here, Error(io) where memory or processes cannot be had. An unreachable hub is no error: it
+  // comes as HubLost.
   // `program` is the spillway binary; empty: this process's own.
   Federation(const FederationConfig& config, const std::string& site, std::int64_t parameter_count,
              std::int64_t state_count, const std::string& program = "");

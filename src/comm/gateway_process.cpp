@@ -114,8 +114,7 @@ void check_federation(const FederationConfig& config) {
   if (config.average_optimizer && config.overlap)
     fail(ExitCode::usage,
          "--federation.average-optimizer on: needs --federation.overlap off, as the state has moved on when "
-         "a merge "
-         "beside training ends");
+         "a merge beside training ends");
   interface_address(config.interface);
 }
 
