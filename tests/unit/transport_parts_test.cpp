@@ -189,6 +189,14 @@ TEST_CASE("a configuration that cannot work here is refused with the key's name"
     CHECK(usage_error_of(config) ==
           "--federation.lost-after 5s: must be at least twice --federation.heartbeat 4s");
   }
+  SECTION("averaged optimizers with overlap") {
+    config.average_optimizer = true;
+    CHECK(usage_error_of(config) == "accepted");
+    config.overlap = true;
+    CHECK(usage_error_of(config) ==
+          "--federation.average-optimizer on: needs --federation.overlap off, as the state has moved on when "
+          "a merge beside training ends");
+  }
   SECTION("interface") {
     config.interface = "wan7,10.255.255.0/30";
     CHECK(
