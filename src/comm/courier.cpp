@@ -6,12 +6,11 @@
 
 #include <algorithm>
 #include <csignal>
-#include <memory>
 #include <optional>
 #include <random>
 #include <vector>
 
-#include "comm/gateway_process.hpp"
+#include "comm/gateways.hpp"
 #include "comm/life_watch.hpp"
 #include "comm/line_socket.hpp"
 #include "comm/mailbox.hpp"
@@ -27,7 +26,7 @@ namespace {
 
 constexpr int kTick_ms = 50;
 constexpr double kFirstBackoff_s = 0.2, kLastBackoff_s = 5;
-constexpr double kStopGrace_s = 3;  // for a gateway's planned end
+constexpr double kStopGrace_s = 3;  // for gateways' planned end
 constexpr double kFarewell_s = 1;   // to get the last lines out
 
 template <class... Handlers>
@@ -55,10 +54,10 @@ class Courier {
       watch_leader();
       keep_hub();
       read_hub();
-      read_gateway();
+      read_gateways();
       prober_.step();
     }
-    gateway_.reset();
+    gateways_.reset();
     flush(hub_);
   }
 
@@ -67,8 +66,7 @@ class Courier {
     std::vector<pollfd> entries;
     for (const LineSocket* socket : {&leader_, &hub_})
       if (socket->open()) entries.push_back({socket->descriptor(), socket->events(), 0});
-    if (gateway_ && gateway_->control().open())
-      entries.push_back({gateway_->control().descriptor(), gateway_->control().events(), 0});
+    if (gateways_) gateways_->collect(entries);
     prober_.collect(entries);
     poll(entries.data(), entries.size(), kTick_ms);
   }
@@ -93,10 +91,10 @@ class Courier {
     leader_.on_ready();
     while (const auto line = leader_.next_line()) from_leader(decode(*line), *line);
     if (leader_.open()) return;
-    // Tell the hub first: it can end the round while the gateway is being killed.
+    // Tell the hub first: it can end the round while the gateways are being killed.
     if (!leaving_) {
       log_warning("the leader has ended without saying goodbye");
-      if (gateway_) to_hub(Fail{gateway_->epoch(), "leader ended", site_});
+      if (gateways_) to_hub(Fail{gateways_->epoch(), "leader ended", site_});
       to_hub(Bye{"leader ended"});
     }
     done_ = true;
@@ -193,7 +191,7 @@ class Courier {
   }
 
   void lose_hub() {
-    drop_gateway();  // before the leader hears of it and writes to the mailbox again
+    drop_gateways();  // before the leader hears of it and writes to the mailbox again
     const std::string reason = fmt::format("hub {}: {}", config_.hub, hub_.reason());
     hub_ = LineSocket();  // with whatever it had said and nobody has read
     // The leader may not have read all that came before: its hello must be younger, or it names blocks wrongly.
@@ -222,7 +220,7 @@ class Courier {
                      leader_.send(line);
                    },
                    [&](const Epoch& m) {
-                     start_gateway(m);
+                     start_gateways(m);
                      leader_.send(line);
                    },
                    [&](const Sync& m) {
@@ -236,49 +234,48 @@ class Courier {
                      leader_.send(line);
                    },
                    [&](const Stop& m) {
-                     stop_gateway(m);
+                     stop_gateways(m);
                      leader_.send(line);
                    },
                    [&](const Abort& m) {
-                     if (current(m.epoch)) drop_gateway();
+                     if (current(m.epoch)) drop_gateways();
                      leader_.send(line);
                    },
                    [&](const auto&) { fail(ExitCode::bad_data, "not a message for a member"); }},
         message);
   }
 
-  // --- Gateway ---
+  // --- Gateways ---
 
-  bool current(std::int64_t epoch) const { return gateway_ && gateway_->epoch() == epoch; }
+  bool current(std::int64_t epoch) const { return gateways_ && gateways_->epoch() == epoch; }
 
   bool takes_part(const Sync& sync) const {
     return sync.root == index_ ||
            std::find(sync.targets.begin(), sync.targets.end(), index_) != sync.targets.end();
   }
 
-  void start_gateway(const Epoch& epoch) {
-    drop_gateway();
+  void start_gateways(const Epoch& epoch) {
+    drop_gateways();
     index_ = epoch.index;
     try {
-      gateway_ = std::make_unique<GatewayProcess>(config_, prober_.slot(), epoch, directory_.path(),
-                                                  mailbox_.descriptor());
+      gateways_.emplace(config_, prober_.slot(), epoch, directory_.path(), mailbox_.descriptor());
     } catch (const Error& error) {
       log_error("{}", error.what());
       to_hub(Fail{epoch.epoch, printable(error.what()), site_});
     }
   }
 
-  void drop_gateway() {
-    gateway_.reset();
+  void drop_gateways() {
+    gateways_.reset();
     order_.reset();
     stopping_until_s_ = 0;
   }
 
-  void stop_gateway(const Stop& stop) {
+  void stop_gateways(const Stop& stop) {
     if (!current(stop.epoch)) return to_hub(Stopped{stop.epoch});
     order_.reset();
     stopping_until_s_ = monotonic_s() + kStopGrace_s;
-    gateway_->control().send(encode(stop));
+    gateways_->send(stop);
   }
 
   // The leader has filled the mailbox for the order that it was told of.
@@ -286,45 +283,41 @@ class Courier {
     if (!order_ || !current(prepared.epoch)) return;  // of an epoch that has ended since
     const auto* go = std::get_if<Go>(&*order_);
     if (prepared.round != (go ? go->round : 0)) return;
-    gateway_->control().send(encode(*order_));
+    gateways_->send(*order_);
   }
 
-  void read_gateway() {
-    if (!gateway_) return;
-    LineSocket& control = gateway_->control();
-    control.on_ready();
-    while (const auto line = control.next_line()) {
-      from_gateway(decode(*line), *line);
-      if (!gateway_) return;
+  void read_gateways() {
+    while (gateways_) {
+      const auto message = gateways_->next();
+      if (!message) break;
+      from_gateways(*message);
     }
-    const bool overdue = stopping_until_s_ > 0 && monotonic_s() > stopping_until_s_;
-    if (gateway_->running() && !overdue) return;
-    const std::int64_t epoch = gateway_->epoch();
-    if (stopping_until_s_ > 0) {
-      drop_gateway();
-      return to_hub(Stopped{epoch});
+    if (!gateways_) return;
+    if (stopping_until_s_ == 0) {
+      if (const auto failure = gateways_->failure()) end_in_failure(*failure);
+    } else if (gateways_->ended() || monotonic_s() > stopping_until_s_) {
+      const std::int64_t epoch = gateways_->epoch();
+      drop_gateways();
+      to_hub(Stopped{epoch});
     }
-    end_in_failure(
-        Fail{epoch, fmt::format("gateway ended with status {}", gateway_->status().value_or(0)), ""});
   }
 
-  void from_gateway(const Message& message, const std::string& line) {
-    std::visit(Overloaded{[&](const Formed& m) {
-                            log_info("epoch {} formed in {:.2f} s", m.epoch, m.seconds);
-                            relay_to_hub(line);
-                          },
-                          [&](const Exchanged& m) { end_exchange(m); },
-                          [&](const Stopped&) {},  // the process's end is what counts
-                          [&](const Fail& m) { end_in_failure(m); },
-                          [&](const auto&) { log_error("not a gateway's message: {}", line.substr(0, 80)); }},
-               message);
+  void from_gateways(const Message& message) {
+    if (const auto* formed = std::get_if<Formed>(&message)) {
+      log_info("epoch {} formed in {:.2f} s", formed->epoch, formed->seconds);
+      to_hub(*formed);
+    } else if (const auto* exchanged = std::get_if<Exchanged>(&message)) {
+      end_exchange(*exchanged);
+    } else {
+      end_in_failure(std::get<Fail>(message));
+    }
   }
 
   void end_in_failure(const Fail& failure) {
-    const std::string last_words = printable(gateway_->last_words());
+    const std::string last_words = printable(gateways_->last_words());
     log_warning("epoch {}: {}{}{}", failure.epoch, failure.reason,
                 last_words.empty() ? "" : "; it printed: ", last_words);
-    drop_gateway();
+    drop_gateways();
     to_hub(failure);
   }
 
@@ -354,10 +347,10 @@ class Courier {
   LifeWatch leader_life_;
   bool silent_ = false;  // as it has been told
   Prober prober_;
-  std::unique_ptr<GatewayProcess> gateway_;
-  int index_ = 0;                 // of this member in the gateway's epoch
+  std::optional<Gateways> gateways_;
+  int index_ = 0;                 // of this member in the gateways' epoch
   std::optional<Message> order_;  // Go or Sync, from the hub, not yet exchanged
-  double stopping_until_s_ = 0;   // the gateway was told to stop; 0: it was not
+  double stopping_until_s_ = 0;   // the gateways were told to stop; 0: they were not
   std::optional<Hello> hello_;    // to be said on the next connection
   nlohmann::json progress_ = nullptr;
   bool greeted_ = false;  // connected, hello said

@@ -15,6 +15,7 @@ namespace {
 constexpr int kTagCount = 30'000;  // MPI guarantees tags up to 32767
 constexpr int kSpins = 200;        // unsuccessful tests before the loop sleeps
 constexpr auto kNap = std::chrono::microseconds(50);
+constexpr std::size_t kPage = 1024;   // floats
 constexpr std::size_t kPiece = 8192;  // floats: a multiple of what a block of any WireFormat has
 
 // Up to `window` requests in flight, completed in the order they were started.
@@ -293,6 +294,15 @@ class Ring {
 };
 
 }  // namespace
+
+std::span<float> part_of(std::span<float> values, int part, int parts) {
+  const std::size_t pages = (values.size() + kPage - 1) / kPage;
+  const auto boundary = [&](int number) {
+    const auto before = pages * static_cast<std::size_t>(number) / static_cast<std::size_t>(parts);
+    return std::min(values.size(), before * kPage);
+  };
+  return values.subspan(boundary(part), boundary(part + 1) - boundary(part));
+}
 
 void ring_weighted_sum(std::span<float> values, float weight, MPI_Comm communicator,
                        const ExchangeOptions& options, RingWire wire) {

@@ -51,6 +51,10 @@ struct RingWire {
   std::span<float> feedback = {};
 };
 
+// Part number `part` of `parts` that share out a vector. Of whole pages of memory, and so of a WireFormat's blocks, but for
+// the last that is not empty.
+std::span<float> part_of(std::span<float> values, int part, int parts);
+
 // values = Σ over members of weight · values, in place. Bit-identical on all members; depends on the number of
 // members, their weights and the wire format alone, not on timing. Segmented ring: reduce-scatter, then all-gather,
 // each member sends and receives 2·(N−1)/N of the vector. A member of weight 0 adds nothing, whatever its values hold.

@@ -121,7 +121,8 @@ class Gateway {
   }
 
   void join(int step) {
-    const std::string service = fmt::format("spillway-epoch{}-member{}", epoch_.epoch, step);
+    const std::string service =
+        fmt::format("spillway-epoch{}-stream{}-member{}", epoch_.epoch, epoch_.stream, step);
     char port[MPI_MAX_PORT_NAME] = "";
     MPI_Comm bridge = MPI_COMM_NULL, merged = MPI_COMM_NULL;
     const bool joining = epoch_.index == step;
@@ -189,7 +190,7 @@ class Gateway {
     const Order order = *std::exchange(order_, std::nullopt);
     ExchangeOptions options;
     options.deadline_s = deadline_s_;
-    options.assistant = available_processors() > 1;
+    options.assistant = available_processors() >= 2 * epoch_.streams;
     options.staging = &staging_;
     options.abort = [this, calls = 0]() mutable {
       if (++calls % kPollEvery == 0) {
@@ -204,14 +205,14 @@ class Gateway {
       round = go->round;
       const float weight = static_cast<float>(go->weights[static_cast<std::size_t>(epoch_.index)]);
       if (go->merge == "adopt")
-        chain_broadcast(mailbox_.contribution(), go->root, {order.ranks.begin() + 1, order.ranks.end()},
+        chain_broadcast(part(mailbox_.contribution()), go->root, {order.ranks.begin() + 1, order.ranks.end()},
                         communicator_, options);
       else
         merge(*go, weight, options);
     } else {
       const auto& sync = std::get<Sync>(order.command);
-      chain_broadcast(mailbox_.contribution(), sync.root, sync.targets, communicator_, options);
-      chain_broadcast(mailbox_.velocity(), sync.root, sync.targets, communicator_, options);
+      chain_broadcast(part(mailbox_.contribution()), sync.root, sync.targets, communicator_, options);
+      chain_broadcast(part(mailbox_.velocity()), sync.root, sync.targets, communicator_, options);
     }
     // A command that arrived meanwhile has been announced already.
     if (!order_) pulse_->announce(0);
@@ -221,10 +222,14 @@ class Gateway {
 
   void merge(const Go& go, float weight, const ExchangeOptions& options) {
     const WireFormat format = parse_wire_format(go.wire);
-    ring_weighted_sum(mailbox_.contribution(), weight, communicator_, options,
-                      {format, format == WireFormat::int8 ? mailbox_.feedback() : std::span<float>()});
-    if (const auto state = mailbox_.optimizer_state(); !state.empty())
-      ring_weighted_sum(state, weight, communicator_, options, {optimizer_state_format(format), {}});
+    ring_weighted_sum(part(mailbox_.contribution()), weight, communicator_, options,
+                      {format, format == WireFormat::int8 ? part(mailbox_.feedback()) : std::span<float>()});
+    ring_weighted_sum(part(mailbox_.optimizer_state()), weight, communicator_, options,
+                      {optimizer_state_format(format), {}});
+  }
+
+  std::span<float> part(std::span<float> vector) const {
+    return part_of(vector, epoch_.stream, epoch_.streams);
   }
 
   const std::string& name(int rank) const { return epoch_.members[static_cast<std::size_t>(rank)]; }

@@ -4,6 +4,8 @@
 // holds, on command. It never has to survive anything: any error, stall or doubt ends it, because a survivor of a
 // broken communicator can block for ever or take its job down (inter-site.md, "Facts").
 //
+// Its part of each vector is that of its stream; part_of() in exchange.hpp.
+//
 // Lines on kControlDescriptor: in Epoch (first), Go, Sync, Stop; out Formed, Exchanged (round 0: a sync), Fail, Stopped.
 #pragma once
 

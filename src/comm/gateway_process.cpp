@@ -29,9 +29,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::ptrdiff_t kLastLines = 4;
-constexpr int kSlots = 16;              // couriers of one host
-constexpr int kFewestPorts = 128;       // 4 per slot
-constexpr double kHelperGrace_s = 0.5;  // the helper daemon sees its gateway die and ends on its own
+constexpr int kSlots = 16;         // couriers of one host
+constexpr int kFewestPorts = 128;  // 4 per slot
 constexpr int kLargeBuffer = 4 << 20;
 
 std::vector<std::string> split_list(const std::string& text) {
@@ -59,15 +58,6 @@ long read_last_number(const char* file) {
   long value = 0, last = 0;
   while (stream >> value) last = value;
   return last;
-}
-
-// The children of this process. All but a running gateway are helpers that ended gateways left behind: the courier is
-// their subreaper.
-std::vector<pid_t> children() {
-  std::ifstream stream(fmt::format("/proc/self/task/{}/children", getpid()));
-  std::vector<pid_t> result;
-  for (pid_t child = 0; stream >> child;) result.push_back(child);
-  return result;
 }
 
 }  // namespace
@@ -182,21 +172,17 @@ std::map<std::string, std::string> gateway_environment(const FederationConfig& c
   return environment;
 }
 
-GatewayProcess::GatewayProcess(const FederationConfig& config, const PortSlot& slot, const Epoch& epoch,
-                               const fs::path& base, int mailbox_descriptor)
-    : epoch_(epoch.epoch), directory_(base / std::to_string(epoch.epoch)), log_(directory_ / "gateway.log") {
+GatewayProcess::GatewayProcess(const FederationConfig& config, const Epoch& epoch, int runtime_port,
+                               const fs::path& directory, int mailbox_descriptor)
+    : log_(directory / "gateway.log") {
   std::error_code error;
-  fs::create_directories(directory_, error);
-  if (error) fail(ExitCode::io, "{}: cannot be created: {}", directory_.string(), error.message());
-  const auto port = free_port(slot.runtime);
-  if (!port)
-    fail(ExitCode::io, "none of the ports {} to {} is free: raise --federation.port-count",
-         slot.runtime.first, slot.runtime.last);
+  fs::create_directories(directory, error);
+  if (error) fail(ExitCode::io, "{}: cannot be created: {}", directory.string(), error.message());
   auto [ours, theirs] = socket_pair();
   ProcessOptions options;
   options.arguments = {own_executable(), "gateway", "--federation.exchange-deadline",
                        format_duration(config.exchange_deadline_s)};
-  options.environment = gateway_environment(config, epoch.name_server, *port, directory_);
+  options.environment = gateway_environment(config, epoch.name_server, runtime_port, directory);
   options.output_file = log_.string();
   options.new_session = true;
   options.parent_death_signal = SIGKILL;
@@ -206,24 +192,7 @@ GatewayProcess::GatewayProcess(const FederationConfig& config, const PortSlot& s
   control_.send(encode(epoch));
 }
 
-GatewayProcess::~GatewayProcess() {
-  process_.signal(SIGKILL);
-  process_.wait(kHelperGrace_s);
-  reap_helpers();
-  std::error_code ignored;  // swept with the courier's own directory later
-  fs::remove_all(directory_, ignored);
-}
-
-void GatewayProcess::reap_helpers() {
-  const double start_s = monotonic_s();
-  while (waitpid(-1, nullptr, WNOHANG) >= 0) {  // until there are no children
-    const double waited_s = monotonic_s() - start_s;
-    if (waited_s > kHelperGrace_s)
-      for (const pid_t child : children()) kill(child, SIGKILL);
-    if (waited_s > 2 * kHelperGrace_s) return log_warning("a helper of epoch {} does not end", epoch_);
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-}
+void GatewayProcess::kill() { process_.signal(SIGKILL); }
 
 std::string GatewayProcess::last_words() const {
   std::ifstream stream(log_);

@@ -1,4 +1,4 @@
-// The courier's view of its gateway: start with a clean environment, talk, kill, leave nothing behind.
+// The courier's view of a gateway: start with a clean environment, talk, kill.
 #pragma once
 
 #include <filesystem>
@@ -50,27 +50,20 @@ std::map<std::string, std::string> gateway_environment(const FederationConfig& c
 
 class GatewayProcess {
  public:
-  // Starts `spillway gateway` with its session directory below `base`. Throws Error(io) where that fails, also where
-  // none of the slot's ports is free.
-  GatewayProcess(const FederationConfig& config, const PortSlot& slot, const Epoch& epoch,
-                 const std::filesystem::path& base, int mailbox_descriptor);
-  // Kills it and the helper daemon that Open MPI gave it, and removes its directory.
-  ~GatewayProcess();
-  GatewayProcess(const GatewayProcess&) = delete;
-  GatewayProcess& operator=(const GatewayProcess&) = delete;
+  // Starts `spillway gateway` with `directory` for its files, which is created. Throws Error(io) where that fails.
+  GatewayProcess(const FederationConfig& config, const Epoch& epoch, int runtime_port,
+                 const std::filesystem::path& directory, int mailbox_descriptor);
 
-  std::int64_t epoch() const { return epoch_; }
+  const LineSocket& control() const { return control_; }
   LineSocket& control() { return control_; }
   bool running() { return process_.running(); }
+  void kill();
   // The last lines that it or Open MPI printed; one line, may be empty.
   std::string last_words() const;
   std::optional<int> status() const { return process_.status(); }  // once it has ended
 
  private:
-  void reap_helpers();
-
-  std::int64_t epoch_;
-  std::filesystem::path directory_, log_;
+  std::filesystem::path log_;
   LineSocket control_;
   Process process_;
 };

@@ -81,7 +81,8 @@ SPILLWAY_MESSAGE(Bye, "bye", FIELD(reason));
 SPILLWAY_MESSAGE(Welcome, "welcome", FIELD(clock) FIELD(committed) FIELD(complete) FIELD(keep_local));
 SPILLWAY_MESSAGE(Refuse, "refuse", FIELD(exit_code) FIELD(reason));
 SPILLWAY_MESSAGE(Lease, "lease", FIELD(blocks));
-SPILLWAY_MESSAGE(Epoch, "epoch", FIELD(epoch) FIELD(name_server) FIELD(members) FIELD(index));
+SPILLWAY_MESSAGE(Epoch, "epoch",
+                 FIELD(epoch) FIELD(name_server) FIELD(members) FIELD(index) FIELD(streams) FIELD(stream));
 SPILLWAY_MESSAGE(Sync, "sync", FIELD(epoch) FIELD(model) FIELD(root) FIELD(targets));
 SPILLWAY_MESSAGE(Finish, "finish", FIELD(round));
 SPILLWAY_MESSAGE(Go, "go",
@@ -174,6 +175,9 @@ void check_rules(const std::string& where, const Epoch& m) {
   if (std::set(m.members.begin(), m.members.end()).size() != m.members.size())
     refuse(where + ".members", "a name appears twice");
   check_rank(where + ".index", m.index, m.members.size());
+  if (m.streams < 1 || m.streams > kMaxStreams)
+    refuse(where + ".streams", fmt::format("{} is not from 1 to {}", m.streams, kMaxStreams));
+  if (m.stream >= m.streams) refuse(where + ".stream", fmt::format("{} of {} streams", m.stream, m.streams));
 }
 void check_rules(const std::string& where, const Sync& m) {
   check_rank(where + ".root", m.root, kMaxMembers);

@@ -44,11 +44,12 @@
 
 namespace spillway {
 
-inline constexpr int kProtocolVersion = 5;
+inline constexpr int kProtocolVersion = 6;
 inline constexpr std::size_t kMaxLine = 1 << 20;
 inline constexpr std::size_t kMaxMembers = 64;    // entries of any list or map of members
 inline constexpr std::size_t kMaxRanges = 8'000;  // of one list of blocks: three such lists fit into a line
 inline constexpr std::size_t kMaxNumbers = 4096;  // of one list of measurements
+inline constexpr int kMaxStreams = 16;            // of an epoch
 
 using BlockRanges = std::vector<std::pair<std::int64_t, std::int64_t>>;  // half-open, ordered, disjoint
 
@@ -156,6 +157,9 @@ struct Epoch {
   std::string name_server;           // URI of the epoch's ompi-server
   std::vector<std::string> members;  // in rank order
   int index = 0;                     // the receiver's rank
+  // Each member has so many gateways. Those of one number share a communicator, and exchange their part of each vector.
+  int streams = 1;
+  int stream = 0;  // the receiving gateway's number; the courier fills it in
 };
 struct Sync {  // root sends parameters and velocity to the targets; others take no part
   std::int64_t epoch = 0;

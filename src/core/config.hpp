@@ -171,6 +171,7 @@ struct FederationConfig {
   std::string compression = "bf16";  // of merges on the link: fp32, bf16 or int8
   bool overlap = false;              // a site trains on while its round is merged
   bool average_optimizer = false;    // merges average the optimizers' states, too; every member alike
+  int streams = 1;  // hub: gateways per member, each with a connection of its own to the next
   double heartbeat_s = 1;
   double hub_deadline_s = 60;       // a site that meets no hub within this gives up
   double lost_after_s = 5;          // a silent peer is lost after this

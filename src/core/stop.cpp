@@ -1,9 +1,14 @@
 #include "core/stop.hpp"
 
 #include <dlfcn.h>
+#include <fmt/format.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <string>
 
 #include "core/log.hpp"
 
@@ -48,6 +53,20 @@ void install_stop_handlers() {
   }
   pthread_sigmask(SIG_UNBLOCK, &unblocked, nullptr);
   std::signal(SIGPIPE, SIG_IGN);  // a dead peer is an error of write(), not the end of the process
+}
+
+void keep_llvm_out_of_children() {
+  constexpr const char* kName = "HWLOC_COMPONENTS";  // a list; "-opencl" excludes
+  const char* before = std::getenv(kName);
+  setenv(kName, before == nullptr || *before == '\0' ? "-opencl" : fmt::format("{},-opencl", before).c_str(),
+         1);
+}
+
+bool launcher_has_llvm() {
+  std::ifstream maps(fmt::format("/proc/{}/maps", getppid()));
+  for (std::string line; std::getline(maps, line);)
+    if (line.find("/libLLVM") != std::string::npos) return true;
+  return false;
 }
 
 int stop_signal() { return received.load(); }

@@ -14,4 +14,11 @@ int stop_signal();
 // As if the signal had arrived; for the gate's close and for tests.
 void request_stop(int signal_number);
 
+// mpirun forwards SIGUSR1 to its ranks, but not where LLVM has taken it for itself: hwloc's OpenCL plugin brings that into
+// mpirun (Debian's libhwloc-plugins with pocl). This keeps the plugin out of programs that are started later.
+void keep_llvm_out_of_children();
+
+// Whether LLVM is loaded in this process's parent, its launcher, so that SIGUSR1 may end there.
+bool launcher_has_llvm();
+
 }  // namespace spillway

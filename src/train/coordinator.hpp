@@ -41,6 +41,7 @@ struct CoordinatorOptions {
   double lost_lease_s = 10;   // time to come back: for a lost member's data, and for all after a restart
   double average_last = 0.1;  // last part of the run that is merged by plain average
   std::string wire = "bf16";  // how Δ travels (comm/wire.hpp)
+  int streams = 1;            // of an epoch (comm/protocol.hpp)
   double delta_limit = 10;    // multiple of the running median norm beyond which a delta is refused; 0: none
   std::int64_t longest_lease = 10000;  // blocks per request
 };

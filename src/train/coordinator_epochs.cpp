@@ -137,7 +137,8 @@ void Coordinator::name_server_ready(double now_s, const std::string& uri) {
   if (!epoch_ || epoch_->state != EpochState::naming) return;
   enter(now_s, EpochState::forming, everybody());
   for (std::size_t i = 0; i < epoch_->members.size(); ++i)
-    host_.send(epoch_->members[i], Epoch{epoch_->id, uri, epoch_->members, static_cast<int>(i)});
+    host_.send(epoch_->members[i],
+               Epoch{epoch_->id, uri, epoch_->members, static_cast<int>(i), options_.streams});
 }
 
 void Coordinator::name_server_died(double now_s, const std::string& reason) {

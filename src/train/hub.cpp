@@ -44,6 +44,10 @@ CoordinatorOptions coordinator_options(const Config& config, const RunSetup& set
   options.average_last = config.federation.average_last;
   parse_wire_format(config.federation.compression);  // refuses an unknown name
   options.wire = config.federation.compression;
+  if (config.federation.streams < 1 || config.federation.streams > kMaxStreams)
+    fail(ExitCode::usage, "--federation.streams {}: must be from 1 to {}", config.federation.streams,
+         kMaxStreams);
+  options.streams = config.federation.streams;
   return options;
 }
 

@@ -272,6 +272,7 @@ bool follow(const LocalRun& run, HubLink& hub, std::map<std::string, SiteJob>& j
 
 ExitCode run_local(const LocalRun& run) {
   install_stop_handlers();
+  keep_llvm_out_of_children();
   set_log_source("local");
   if (run.sites.empty())
     fail(ExitCode::usage, "local.sites is empty: name the sites, and give each a section [site.NAME]");

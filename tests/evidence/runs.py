@@ -6,7 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS="1", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                   HWLOC_COMPONENTS="-opencl")  # mpirun forwards signals
 
 
 def write_data(folder):

@@ -158,16 +158,18 @@ bool alive(pid_t pid) {
   return name_end != std::string::npos && stat.at(name_end + 2) != 'Z';
 }
 
-pid_t child_running(pid_t parent, const std::string& subcommand) {
-  pid_t found = 0;
+std::vector<pid_t> children_running(pid_t parent, const std::string& subcommand, std::size_t count) {
+  std::vector<pid_t> found;
   const auto look = [&] {
+    found.clear();
     for (const auto& [pid, its_parent] : parents()) {
       const std::string words = contents(fs::path("/proc") / std::to_string(pid) / "cmdline");
-      if (its_parent == parent && words.find('\0' + subcommand + '\0') != std::string::npos) found = pid;
+      if (its_parent == parent && words.find('\0' + subcommand + '\0') != std::string::npos)
+        found.push_back(pid);
     }
-    return found != 0;
+    return found.size() == count;
   };
-  INFO("waiting for the " << subcommand << " of process " << parent);
+  INFO("waiting for " << count << " " << subcommand << " of process " << parent);
   const bool came = eventually(10, look);
   REQUIRE(came);
   return found;
@@ -320,7 +322,7 @@ void ScriptedHub::disconnect(const std::string& name) {
   inboxes_[name].clear();
 }
 
-std::int64_t ScriptedHub::begin_epoch(const std::vector<std::string>& members) {
+std::int64_t ScriptedHub::begin_epoch(const std::vector<std::string>& members, int streams) {
   const fs::path directory = fs::path(std::getenv("TMPDIR")) / ("server-" + std::to_string(++epoch_));
   fs::create_directory(directory);
   ProcessOptions options;
@@ -340,12 +342,12 @@ std::int64_t ScriptedHub::begin_epoch(const std::vector<std::string>& members) {
   REQUIRE(started);
   epoch_members_ = members;
   for (std::size_t i = 0; i < members.size(); ++i)
-    send(members[i], Epoch{epoch_, uri.substr(0, uri.find('\n')), members, static_cast<int>(i)});
+    send(members[i], Epoch{epoch_, uri.substr(0, uri.find('\n')), members, static_cast<int>(i), streams});
   return epoch_;
 }
 
-std::int64_t ScriptedHub::form(const std::vector<std::string>& members) {
-  begin_epoch(members);
+std::int64_t ScriptedHub::form(const std::vector<std::string>& members, int streams) {
+  begin_epoch(members, streams);
   for (const auto& name : members) CHECK(expect<Formed>(name).epoch == epoch_);
   return epoch_;
 }

@@ -38,8 +38,8 @@ class Playground {
   std::string directory_, log_;
 };
 
-// The process of `spillway <subcommand>` with the parent given; waits for it.
-pid_t child_running(pid_t parent, const std::string& subcommand);
+// The processes of `spillway <subcommand>` with the parent given; waits until there are so many.
+std::vector<pid_t> children_running(pid_t parent, const std::string& subcommand, std::size_t count);
 bool alive(pid_t pid);
 // Calls `done` until it is true or `seconds` have passed.
 bool eventually(double seconds, const std::function<bool()>& done);
@@ -55,8 +55,11 @@ class Member {
   Member& operator=(const Member&) = delete;
 
   pid_t pid() const { return pid_; }
-  pid_t courier() const { return child_running(pid_, "courier"); }
-  pid_t gateway() const { return child_running(courier(), "gateway"); }
+  pid_t courier() const { return children_running(pid_, "courier", 1)[0]; }
+  pid_t gateway() const { return gateways(1)[0]; }
+  std::vector<pid_t> gateways(std::size_t count) const {
+    return children_running(courier(), "gateway", count);
+  }
   void kill_leader();
   bool running();
   // The exit code, once it has ended.
@@ -98,9 +101,10 @@ class ScriptedHub {
     return *found;
   }
 
-  // Starts a name server and an epoch, and waits until it is formed.
-  std::int64_t begin_epoch(const std::vector<std::string>& members);
-  std::int64_t form(const std::vector<std::string>& members);
+  // Starts a name server and an epoch.
+  std::int64_t begin_epoch(const std::vector<std::string>& members, int streams = 1);
+  // And waits until it is formed.
+  std::int64_t form(const std::vector<std::string>& members, int streams = 1);
   // Runs one merge with all members of the epoch and checks that the result is right and equal on all.
   void merge(const Go& go, std::size_t parameter_count);
   void stop();

@@ -74,6 +74,55 @@ TEST_CASE("three members form, bring one up to date, adopt, average and part") {
   CHECK(playground.leftovers() == "");
 }
 
+TEST_CASE("the gateways of several streams share out the vectors, and fail and end together") {
+  constexpr int streams = 3;
+  Playground playground;
+  ScriptedHub hub(playground);
+  Member a(playground, hub.member_config(), "a", kParameters);
+  Member b(playground, hub.member_config(), "b", kParameters);
+  for (const char* name : {"a", "b"}) hub.await_hello(name);
+  hub.form({"a", "b"}, streams);
+  for (const char* name : {"a", "b"}) hub.send(name, Sync{hub.epoch(), {4, 200, ""}, 0, {1}});
+  CHECK(hub.expect<Synced>("b").model.hash ==
+        xxh3_hex({bytes_of(contribution_vector(0, 0, kParameters)),
+                  bytes_of(contribution_vector(0, 1000, kParameters))}));
+  hub.merge({hub.epoch(), 1, "adopt", 1, {0, 1}, false, {5, 210, ""}}, kParameters);
+  hub.merge(average(hub, 2, {0.25, 0.75}), kParameters);
+
+  const auto gateways = b.gateways(streams);
+  kill(gateways[static_cast<std::size_t>(GENERATE(0, 1, 2))], SIGKILL);
+  CHECK(hub.expect<Fail>("b").reason == "gateway ended with status 137");
+  for (const pid_t gateway : gateways) CHECK_FALSE(alive(gateway));
+  hub.abort();
+
+  hub.form({"a", "b"}, 1);
+  b.gateways(1);
+  hub.stop();
+  hub.form({"b", "a"}, streams);
+  hub.merge(average(hub, 3, {0.5, 0.5}), kParameters);
+  hub.stop();
+  dismiss(hub, "a", a);
+  dismiss(hub, "b", b);
+  CHECK(playground.leftovers() == "");
+}
+
+TEST_CASE("a site with too few ports for an epoch's streams says so") {
+  Playground playground;
+  ScriptedHub hub(playground);
+  FederationConfig config = hub.member_config();
+  config.port_count = 128;
+  Member a(playground, config, "a", kParameters);
+  hub.await_hello("a");
+  hub.begin_epoch({"a"}, 16);
+  const std::string reason = hub.expect<Fail>("a").reason;
+  INFO(reason);
+  CHECK(reason.rfind("fewer than 16 of the ports ", 0) == 0);
+  CHECK(reason.find("are free: raise --federation.port-count") != std::string::npos);
+  hub.abort();
+  dismiss(hub, "a", a);
+  CHECK(playground.leftovers() == "");
+}
+
 TEST_CASE("a killed gateway costs its epoch and nothing else") {
   constexpr std::int64_t many = 8'000'000;  // an exchange takes tens of milliseconds
   Playground playground;

@@ -46,6 +46,21 @@ std::string error_of(const std::function<void()>& call) {
 
 }  // namespace
 
+TEST_CASE("parts share out a vector by whole pages") {
+  const int count = GENERATE(0, 1, 1023, 1024, 1025, 5000, 100'003), parts = GENERATE(1, 2, 3, 16);
+  INFO(count << " values, " << parts << " parts");
+  std::vector<float> values(static_cast<std::size_t>(count));
+  const float* end = values.data();
+  for (int part = 0; part < parts; ++part) {
+    const auto span = part_of(values, part, parts);
+    CHECK(span.data() == end);
+    end += span.size();
+    if (end != values.data() + count) CHECK(span.size() % 1024 == 0);
+    CHECK(std::abs(static_cast<double>(span.size()) - static_cast<double>(count) / parts) <= 1024);
+  }
+  CHECK(end == values.data() + count);
+}
+
 TEST_CASE("the ring gives the weighted sum, the same bits everywhere") {
   const int size = ranks().size();
   const std::size_t count = GENERATE(as<std::size_t>{}, 0, 1, 2, 3, 5, 64, 1000, 100'003);

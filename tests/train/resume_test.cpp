@@ -122,6 +122,25 @@ TEST_CASE("a signal suspends also where a library of MPI has taken it for itself
         std::string::npos);
 }
 
+TEST_CASE("a launcher that may keep the signal for itself is pointed out") {
+  const bool llvm = GENERATE(false, true);
+  const TemporaryFolder folder;
+  runs::write_data(folder.path() / "data");
+  const auto log = folder.path() / "run.log";
+  auto options = runs::command(
+      1,
+      runs::Arguments{"train", "--train.steps", "1", "--run.dir", (folder.path() / "run").string()} +
+          runs::small_model(folder.path() / "data"),
+      log);
+  if (llvm) options.arguments.insert(options.arguments.begin() + 1, "LD_PRELOAD=" SPILLWAY_FAKE_LLVM);
+  Process process(options);
+  REQUIRE(process.wait(60));
+  INFO(runs::read_file(log));
+  CHECK(process.status() == 0);
+  CHECK((runs::read_file(log).find("start mpirun with HWLOC_COMPONENTS=-opencl") != std::string::npos) ==
+        llvm);
+}
+
 TEST_CASE("a signal suspends in good order and the run completes afterwards") {
   const TemporaryFolder folder;
   runs::write_data(folder.path() / "data");

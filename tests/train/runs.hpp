@@ -42,7 +42,7 @@ inline spillway::ProcessOptions command(int ranks, const Arguments& arguments,
                                         const std::filesystem::path& log) {
   spillway::ProcessOptions options;
   options.arguments = {"env", "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                       "OMP_NUM_THREADS=1"};
+                       "OMP_NUM_THREADS=1", "HWLOC_COMPONENTS=-opencl"};  // mpirun forwards signals
   if (ranks > 0)
     options.arguments.insert(options.arguments.end(),
                              {"mpirun", "--oversubscribe", "--bind-to", "none", "--mca",

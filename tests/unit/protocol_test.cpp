@@ -44,7 +44,7 @@ std::vector<Message> examples() {
           Welcome{{1768150800, 1800000000.25, 720}, kModel, true, true},
           Refuse{65, "name is taken"},
           Lease{{{40, 60}}},
-          Epoch{3, "123.0;tcp://127.0.0.1:4567", {"california", "vault"}, 1},
+          Epoch{3, "123.0;tcp://127.0.0.1:4567", {"california", "vault"}, 1, 4, 3},
           Sync{3, kModel, 1, {0, 2}},
           Finish{12},
           Go{3, 12, "nesterov", 1, {0.25, 0.75, 0}, true, {8, 400, ""}},
@@ -144,12 +144,18 @@ TEST_CASE("the decoder names what is wrong") {
         "protocol: complete.model.hash: expected 32 lower-case hex digits or nothing");
   CHECK(error_of(R"({"type":"complete","model":{"version":1,"blocks":2}})") ==
         "protocol: complete.model.hash: is missing");
-  CHECK(error_of(R"({"type":"epoch","epoch":1,"name_server":"u","members":["a","a"],"index":0})") ==
-        "protocol: epoch.members: a name appears twice");
-  CHECK(error_of(R"({"type":"epoch","epoch":1,"name_server":"u","members":["a","b"],"index":2})") ==
-        "protocol: epoch.index: rank 2 of 2 members");
-  CHECK(error_of(R"({"type":"epoch","epoch":1,"name_server":"u","members":["../a"],"index":0})") ==
-        "protocol: epoch.members: expected 1 to 64 of the characters a-z A-Z 0-9 _ . -");
+  CHECK(
+      error_of(
+          R"({"type":"epoch","epoch":1,"name_server":"u","members":["a","a"],"index":0,"streams":1,"stream":0})") ==
+      "protocol: epoch.members: a name appears twice");
+  CHECK(
+      error_of(
+          R"({"type":"epoch","epoch":1,"name_server":"u","members":["a","b"],"index":2,"streams":1,"stream":0})") ==
+      "protocol: epoch.index: rank 2 of 2 members");
+  CHECK(
+      error_of(
+          R"({"type":"epoch","epoch":1,"name_server":"u","members":["../a"],"index":0,"streams":1,"stream":0})") ==
+      "protocol: epoch.members: expected 1 to 64 of the characters a-z A-Z 0-9 _ . -");
 }
 
 TEST_CASE("another version's hello is read as far as a refusal needs it") {
@@ -205,6 +211,9 @@ TEST_CASE("the encoder refuses what the decoder would") {
         "protocol: go.weights: sum is 0.9, not 1");
   CHECK(encode_error_of(Go{1, 1, "average", 2, {0.5, 0.5}, false, {}}) ==
         "protocol: go.root: rank 2 of 2 members");
+  CHECK(encode_error_of(Epoch{1, "u", {"a"}, 0, 0}) == "protocol: epoch.streams: 0 is not from 1 to 16");
+  CHECK(encode_error_of(Epoch{1, "u", {"a"}, 0, 17}) == "protocol: epoch.streams: 17 is not from 1 to 16");
+  CHECK(encode_error_of(Epoch{1, "u", {"a"}, 0, 2, 2}) == "protocol: epoch.stream: 2 of 2 streams");
   CHECK(encode_error_of(Sync{1, kModel, 1, {0, 1}}) == "protocol: sync.targets: the root is among them");
 }
 

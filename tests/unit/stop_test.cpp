@@ -4,10 +4,22 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdlib>
+#include <string>
 
 #include "tests/catch.hpp"
 
 using namespace spillway;
+
+TEST_CASE("LLVM is kept out of later children, whatever else hwloc is to leave out") {
+  unsetenv("HWLOC_COMPONENTS");
+  keep_llvm_out_of_children();
+  CHECK(std::string(std::getenv("HWLOC_COMPONENTS")) == "-opencl");
+  setenv("HWLOC_COMPONENTS", "-cuda", 1);
+  keep_llvm_out_of_children();
+  CHECK(std::string(std::getenv("HWLOC_COMPONENTS")) == "-cuda,-opencl");
+  unsetenv("HWLOC_COMPONENTS");
+}
 
 TEST_CASE("a request to stop is heard also where the parent had the signal blocked") {
   const int number = GENERATE(SIGUSR1, SIGTERM, SIGINT);

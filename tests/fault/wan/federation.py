@@ -37,6 +37,7 @@ round-length = {round_length}
 round-deadline = {round_deadline}
 lease-steps = {lease_steps}
 compression = {compression}
+streams = {streams}
 {more}
 [run]
 dir = {folder}/run
@@ -44,7 +45,7 @@ dir = {folder}/run
 # 2.6 million parameters, sent in fp32: an exchange over 60 ms is a good part of a round of 2 s, so that faults hit it.
 # The deadline of a round must lie below the 30 s within which the others are to commit again.
 SETTINGS = {"layers": 2, "width": 256, "heads": 2, "vocab": 2048, "steps": 1000000, "tokens_per_step": 64, "checkpoint_every": "10s",
-            "interface": "wan0", "round_length": "2s", "round_deadline": "15s", "lease_steps": 50, "compression": "fp32",
+            "interface": "wan0", "round_length": "2s", "round_deadline": "15s", "lease_steps": 50, "compression": "fp32", "streams": 1,
             "port": HUB_PORT, "more": ""}
 LOST_WORK = re.compile(r"(\d+) steps trained since model version \d+ could not be merged")
 

@@ -13,7 +13,8 @@ SKIP = 77
 NAMESPACES = pathlib.Path("/run/lab")
 # What inter-site.md asks of hosts on long fast links: buffers that may grow to 32 MB.
 LARGE_BUFFERS = {"tcp_wmem": "4096 16384 33554432", "tcp_rmem": "4096 131072 33554432"}
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+               "HWLOC_COMPONENTS": "-opencl"}  # with OpenCL's LLVM mpirun does not forward SIGUSR1
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 

@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import shutil
+import signal
 import sys
 
 import faults
@@ -39,6 +40,7 @@ def arguments():
     parser.add_argument("--delay", type=float, default=15, metavar="MS",
                         help="of a link one way, for --faults: a quarter of the round trip between two nodes (%(default)s)")
     parser.add_argument("--overlap", action="store_true", help="training goes on during exchanges (federation.overlap), for --faults")
+    parser.add_argument("--streams", type=int, default=1, metavar="N", help="federation.streams of the hub (%(default)s)")
     parser.add_argument("--build", type=pathlib.Path, default=SOURCE / "build", help="build folder (%(default)s)")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="copy the programs' logs to this new folder")
     options = parser.parse_args()
@@ -80,19 +82,21 @@ def work(options):
     if options.link:
         return link_check.check(lab.Lab(emulator, NAMES))
     if options.throughput:
-        return throughput.measure(emulator, spillway, options.throughput)
+        return throughput.measure(emulator, spillway, options.throughput, options.streams)
     if options.tunnel:
         the_lab = lab.Lab(emulator, NAMES)
         return tunnel.check(the_lab, lambda **settings: federation.Federation(
             the_lab, spillway, lab.NAMESPACES / "run", **settings))
     if options.leaks:
-        return with_federation(options, SHORT_DELAY_MS, lambda run: leaks.measure(run, options.leaks), round_length="1s")
+        return with_federation(options, SHORT_DELAY_MS, lambda run: leaks.measure(run, options.leaks), round_length="1s", streams=options.streams)
     more = "overlap = on" if options.overlap else ""
-    return with_federation(options, options.delay, lambda run: inject(run, options), more=more)
+    return with_federation(options, options.delay, lambda run: inject(run, options), more=more, streams=options.streams)
 
 
 def main():
     options = arguments()
+    # mpirun does not unblock signals: where they are blocked here, no site would hear that it is to suspend.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     lab.NAMESPACES.mkdir()
     violations = work(options)
     for violation in violations:

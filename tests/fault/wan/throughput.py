@@ -41,14 +41,14 @@ def exchange_bits_per_s(run, compression):
         run.show_logs()
         raise SystemExit(f"not {SKIPPED + COUNTED} rounds within {PATIENCE_S} s")
     seconds = statistics.median(entry["exchange_s"] for entry in rounds[SKIPPED:])
-    problems = run.suspend()
-    if problems:
-        run.show_logs()
-        raise SystemExit("; ".join(problems))
     members = len(MEMBERS)
     sent_bytes = 2 * (members - 1) / members * PARAMETERS * BYTES[compression]
     print(f"  {compression}: {sent_bytes / 1e6:.0f} MB sent by each of {members} members in {seconds:.2f} s "
           f"(median of {len(rounds) - SKIPPED} rounds; {time.monotonic() - began_s:.0f} s in all)", flush=True)
+    problems = run.suspend()
+    if problems:
+        run.show_logs()
+        raise SystemExit("; ".join(problems))
     return sent_bytes * 8 / seconds
 
 
@@ -72,11 +72,11 @@ def compare(title, the_lab, spillway, **settings):
     return min(shares)
 
 
-def measure(emulator, spillway, where):
+def measure(emulator, spillway, where, streams):
     """`where` is "link", "link-small-buffers" or "loopback"; what misses the goal."""
     if where == "loopback":
-        share = compare(where, lab.Loopback(MEMBERS), spillway, interface="lo")
+        share = compare(where, lab.Loopback(MEMBERS), spillway, interface="lo", streams=streams)
     else:
         sysctls = SMALL_BUFFERS if where == "link-small-buffers" else None
-        share = compare(where, lab.Lab(emulator, MEMBERS, sysctls=sysctls), spillway)
+        share = compare(where, lab.Lab(emulator, MEMBERS, sysctls=sysctls), spillway, streams=streams)
     return [] if share >= GOAL else [f"{where}: {share:.0%} of iperf3 instead of {GOAL:.0%}"]
