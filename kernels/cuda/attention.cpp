@@ -70,9 +70,8 @@ void choose(const Cuda& device, AttentionPlan& plan, const Own& own, const Cudnn
     plan.why = "built without cuDNN's";
     return;
   }
-  const float own_ms = median_ms(device, own);
   try {
-    const float cudnn_ms = median_ms(device, cudnn);
+    const auto [own_ms, cudnn_ms] = medians_ms(device, own, cudnn);
     plan.use_cudnn = cudnn_ms < own_ms;
     plan.why = "own " + std::to_string(own_ms) + " ms, cuDNN " + std::to_string(cudnn_ms) + " ms";
   } catch (const std::runtime_error& error) {

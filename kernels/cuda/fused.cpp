@@ -34,7 +34,7 @@ void run_faster(Cuda& device, const FusedKey& key, bool own_serves, const Own& o
   FusedPlans& plans = *device.state().fused_plans;
   const FusedPlan* plan = plans.find(key);
   if (plan == nullptr && device.rehearsing && !device.deterministic) {
-    const float own_ms = median_ms(device, own), separate_ms = median_ms(device, separate);
+    const auto [own_ms, separate_ms] = medians_ms(device, own, separate);
     plan = plans.add(key, {own_ms <= separate_ms, own_ms, separate_ms});
   }
   if (plan == nullptr || plan->own)

@@ -3,26 +3,35 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <utility>
 
 #include "kernels/cuda/device.hpp"
 
 namespace spillway {
 
-// Median of three runs after one that warms up.
-template <class Run>
-float median_ms(const Cuda& device, const Run& run) {
-  constexpr int kTimings = 3;
-  run();
+// Medians of five runs of each of two alternatives, in milliseconds, after one run that warms up. They run in turns: a GPU's
+// clock falls as it warms, and would count against whatever is timed last.
+template <class First, class Second>
+std::pair<float, float> medians_ms(const Cuda& device, const First& first, const Second& second) {
+  constexpr std::size_t kTimings = 5;
   CudaEvent start, stop;
-  std::array<float, kTimings> times{};
-  for (float& time : times) {
+  const auto time_ms = [&](const auto& run) {
     start.record(device);
     run();
     stop.record(device);
-    time = stop.ms_since(start);
+    return stop.ms_since(start);
+  };
+  std::array<float, kTimings> first_ms{}, second_ms{};
+  first();
+  second();
+  for (std::size_t i = 0; i < kTimings; ++i) {
+    first_ms[i] = time_ms(first);
+    second_ms[i] = time_ms(second);
   }
-  std::sort(times.begin(), times.end());
-  return times[kTimings / 2];
+  std::sort(first_ms.begin(), first_ms.end());
+  std::sort(second_ms.begin(), second_ms.end());
+  return {first_ms[kTimings / 2], second_ms[kTimings / 2]};
 }
 
 }  // namespace spillway
