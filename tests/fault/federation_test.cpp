@@ -221,8 +221,9 @@ TEST_CASE("a killed leader costs its own round only, and its site comes back") {
 
 TEST_CASE("sites that average their optimizers' states hold the same one after each merge") {
   constexpr std::int64_t steps = 1000;
-  Federation federation(steps);
-  federation.add({"--federation.average-optimizer", "on"});
+  const std::string streams = GENERATE("1", "2");
+  Federation federation(steps, streams == "1" ? "bf16" : "int8");
+  federation.add({"--federation.average-optimizer", "on", "--federation.streams", streams});
   federation.complete(steps);
   INFO(federation.logs());
   const auto hashes = [&](const std::string& site) {
@@ -300,6 +301,17 @@ TEST_CASE("a run goes on with its program when the file is replaced or removed, 
   CHECK(texas.status() == 75);
   hub.signal(SIGTERM);
   REQUIRE(hub.wait(20));
+}
+
+TEST_CASE("a hub refuses a number of streams that it cannot have") {
+  const std::string streams = GENERATE("0", "17");
+  Federation federation(10);
+  federation.add({"--federation.streams", streams});
+  Process hub = federation.start_hub();
+  REQUIRE(hub.wait(20));
+  CHECK(hub.status() == 64);
+  CHECK(federation.logs().find("--federation.streams " + streams + ": must be from 1 to 16") !=
+        std::string::npos);
 }
 
 TEST_CASE("a second site of one name is refused") {
