@@ -15,7 +15,10 @@ namespace {
 constexpr int kTagCount = 30'000;  // MPI guarantees tags up to 32767
 constexpr int kSpins = 200;        // unsuccessful tests before the loop sleeps
 constexpr auto kNap = std::chrono::microseconds(50);
-constexpr std::size_t kPage = 1024;   // floats
+constexpr std::size_t kPage = 1024;  // floats
+// A ring's step should have so many segments: its first ones are summed while the last ones travel. Shorter ones than
+// kShortest cost more than that gains.
+constexpr std::int64_t kSegmentsPerStep = 24, kShortest = 64 * kPage;
 constexpr std::size_t kPiece = 8192;  // floats: a multiple of what a block of any WireFormat has
 
 // Up to `window` requests in flight, completed in the order they were started.
@@ -134,12 +137,12 @@ class Ring {
         size_(size_of(communicator)),
         rank_(rank_of(communicator)),
         block_((static_cast<std::int64_t>(values.size()) + size_ - 1) / size_),
-        segment_(options.segment_floats),
+        segment_(std::min(options.segment_floats, segment_for(block_))),
         segment_bytes_(wire_bytes(wire.format, segment_)),
         segments_per_step_((block_ + segment_ - 1) / segment_),
         total_(2 * (size_ - 1) * segments_per_step_),
-        window_(static_cast<int>(options.window * segment_ * static_cast<std::int64_t>(sizeof(float)) /
-                                 segment_bytes_)),
+        window_(static_cast<int>(options.window * options.segment_floats *
+                                 static_cast<std::int64_t>(sizeof(float)) / segment_bytes_)),
         received_(window_),
         sent_(window_),
         incoming_staging_(
@@ -170,6 +173,10 @@ class Ring {
   }
 
  private:
+  static std::int64_t segment_for(std::int64_t block) {
+    const std::int64_t pages = block / kSegmentsPerStep / static_cast<std::int64_t>(kPage);
+    return std::max(kShortest, pages * static_cast<std::int64_t>(kPage));
+  }
   int next() const { return (rank_ + 1) % size_; }
   int previous() const { return (rank_ + size_ - 1) % size_; }
   int step(std::int64_t message) const { return static_cast<int>(message / segments_per_step_); }

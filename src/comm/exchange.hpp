@@ -36,8 +36,8 @@ class Staging {
 struct ExchangeOptions {
   double deadline_s = 0;                  // without progress; 0: wait for ever
   std::function<bool()> abort;            // polled between messages; true ends the exchange; may be empty
-  std::int64_t segment_floats = 1 << 20;  // 4 MiB
-  int window = 8;                         // segments of fp32; of a shorter format more, as many bytes
+  std::int64_t segment_floats = 1 << 20;  // 4 MiB; at most: a ring takes shorter ones of a short vector
+  int window = 8;  // of the longest segments in fp32; of shorter ones more, as many bytes
   bool assistant =
       false;  // a thread beside MPI's does the sums and conversions, so that messages never wait for them
   Staging* staging = nullptr;  // of rings; not to be freed when an exchange fails

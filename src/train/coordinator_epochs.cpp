@@ -129,7 +129,8 @@ void Coordinator::start_epoch(double now_s, const std::vector<std::string>& memb
   epoch_->id = next_epoch_++;
   epoch_->members = members;
   enter(now_s, EpochState::naming);
-  log_info("epoch {}: forming with {}", epoch_->id, fmt::join(members, ", "));
+  log_info("epoch {}: forming with {}{}", epoch_->id, fmt::join(members, ", "),
+           options_.streams > 1 ? fmt::format(", {} streams", options_.streams) : "");
   host_.start_name_server(epoch_->id);
 }
 
