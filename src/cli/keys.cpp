@@ -363,9 +363,7 @@ std::vector<Key> make_keys() {
       key("federation.average-optimizer", &C::federation, &FederationConfig::average_optimizer,
           "merges average the optimizers' states, too: better, 2.3 times the traffic; not with overlap"),
       key("federation.streams", &C::federation, &FederationConfig::streams,
-          "hub: parallel connections from site to site, for links that one does not fill (above 10 Gbit/s, "
-          "or "
-          "long ones with small TCP buffers); each takes up to two cores during merges"),
+          "hub: parallel connections from site to site, where one does not fill the link (two cores each)"),
       duration_key("federation.heartbeat", &C::federation, &FederationConfig::heartbeat_s,
                    "time between heartbeats"),
       duration_key("federation.hub-deadline", &C::federation, &FederationConfig::hub_deadline_s,

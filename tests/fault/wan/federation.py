@@ -1,6 +1,7 @@
 """A federated run over the lab: the hub at one node, a site's MPI job at each other, seen through journal and logs."""
 
 import array
+import contextlib
 import json
 import os
 import pathlib
@@ -68,11 +69,13 @@ def family(pid):
     for member in queue:
         try:
             words = pathlib.Path(f"/proc/{member}/cmdline").read_bytes().split(b"\0")
-            for task in pathlib.Path(f"/proc/{member}/task").iterdir():
-                queue.extend(map(int, (task / "children").read_text().split()))
+            tasks = list(pathlib.Path(f"/proc/{member}/task").iterdir())
         except OSError:  # it has just ended
             continue
         found[member] = [word.decode(errors="replace") for word in words]
+        for task in tasks:
+            with contextlib.suppress(OSError):  # a thread that has just ended
+                queue.extend(map(int, (task / "children").read_text().split()))
     return found
 
 
