@@ -11,7 +11,7 @@
 namespace spillway {
 
 // Medians of five runs of each of two alternatives, in milliseconds, after one run that warms up. They run in turns: a GPU's
-// clock falls as it warms, and would count against whatever is timed last.
+// clock changes while it works, and would favour one of them.
 template <class First, class Second>
 std::pair<float, float> medians_ms(const Cuda& device, const First& first, const Second& second) {
   constexpr std::size_t kTimings = 5;

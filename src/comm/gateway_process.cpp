@@ -4,23 +4,18 @@
 #include <fmt/format.h>
 #include <ifaddrs.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <set>
 #include <sstream>
-#include <thread>
 #include <vector>
 
-#include "core/clock.hpp"
 #include "core/error.hpp"
-#include "core/log.hpp"
 #include "core/time.hpp"
 
 namespace spillway {

@@ -222,8 +222,7 @@ ExitCode run_training(const Config& config) {
   if (rank == 0 && launcher_has_llvm())
     log_warning(
         "the launcher has loaded LLVM, which takes SIGUSR1, so that this site may not hear that it is to "
-        "suspend: "
-        "start mpirun with HWLOC_COMPONENTS=-opencl");
+        "suspend: start mpirun with HWLOC_COMPONENTS=-opencl");
   const RunSetup setup = make_setup(config);
   if (window_has_passed(config)) return ExitCode::suspended;
   // Before MPI is initialized: the courier must be forked from a process that MPI knows nothing of.

@@ -30,6 +30,24 @@ void dismiss(ScriptedHub& hub, const std::string& name, Member& member) {
   CHECK(member.wait() == 0);
 }
 
+// A scripted hub and two members that have said hello.
+struct TwoMembers {
+  TwoMembers() {
+    for (const char* name : {"a", "b"}) hub.await_hello(name);
+  }
+  // Both end and leave nothing behind.
+  void part() {
+    dismiss(hub, "a", a);
+    dismiss(hub, "b", b);
+    CHECK(playground.leftovers() == "");
+  }
+
+  Playground playground;
+  ScriptedHub hub{playground};
+  Member a{playground, hub.member_config(), "a", kParameters};
+  Member b{playground, hub.member_config(), "b", kParameters};
+};
+
 }  // namespace
 
 TEST_CASE("three members form, bring one up to date, adopt, average and part") {
@@ -74,13 +92,9 @@ TEST_CASE("three members form, bring one up to date, adopt, average and part") {
   CHECK(playground.leftovers() == "");
 }
 
-TEST_CASE("the gateways of several streams share out the vectors, and fail and end together") {
+TEST_CASE_METHOD(TwoMembers,
+                 "the gateways of several streams share out the vectors, and fail and end together") {
   constexpr int streams = 3;
-  Playground playground;
-  ScriptedHub hub(playground);
-  Member a(playground, hub.member_config(), "a", kParameters);
-  Member b(playground, hub.member_config(), "b", kParameters);
-  for (const char* name : {"a", "b"}) hub.await_hello(name);
   hub.form({"a", "b"}, streams);
   for (const char* name : {"a", "b"}) hub.send(name, Sync{hub.epoch(), {4, 200, ""}, 0, {1}});
   CHECK(hub.expect<Synced>("b").model.hash ==
@@ -101,9 +115,7 @@ TEST_CASE("the gateways of several streams share out the vectors, and fail and e
   hub.form({"b", "a"}, streams);
   hub.merge(average(hub, 3, {0.5, 0.5}), kParameters);
   hub.stop();
-  dismiss(hub, "a", a);
-  dismiss(hub, "b", b);
-  CHECK(playground.leftovers() == "");
+  part();
 }
 
 TEST_CASE("a site with too few ports for an epoch's streams says so") {
@@ -165,21 +177,14 @@ TEST_CASE("a killed gateway costs its epoch and nothing else") {
   CHECK(playground.leftovers() == "");
 }
 
-TEST_CASE("a stopped gateway is named by its peers") {
-  Playground playground;
-  ScriptedHub hub(playground);
-  Member a(playground, hub.member_config(), "a", kParameters);
-  Member b(playground, hub.member_config(), "b", kParameters);
-  for (const char* name : {"a", "b"}) hub.await_hello(name);
+TEST_CASE_METHOD(TwoMembers, "a stopped gateway is named by its peers") {
   hub.form({"a", "b"});
   kill(b.gateway(), SIGSTOP);
   const Fail failure = hub.expect<Fail>("a");
   CHECK(failure.reason == "member b silent for 3 s");
   CHECK(failure.peer == "b");
   hub.abort();
-  dismiss(hub, "a", a);
-  dismiss(hub, "b", b);
-  CHECK(playground.leftovers() == "");
+  part();
 }
 
 TEST_CASE("a courier tells that its leader is stopped, and not that it is busy") {
@@ -208,12 +213,7 @@ TEST_CASE("a courier tells that its leader is stopped, and not that it is busy")
   dismiss(hub, "a", a);
 }
 
-TEST_CASE("a killed courier is replaced, and its gateway ends with it") {
-  Playground playground;
-  ScriptedHub hub(playground);
-  Member a(playground, hub.member_config(), "a", kParameters);
-  Member b(playground, hub.member_config(), "b", kParameters);
-  for (const char* name : {"a", "b"}) hub.await_hello(name);
+TEST_CASE_METHOD(TwoMembers, "a killed courier is replaced, and its gateway ends with it") {
   hub.form({"a", "b"});
   const pid_t courier = b.courier(), gateway = b.gateway();
   kill(courier, SIGKILL);
@@ -228,9 +228,7 @@ TEST_CASE("a killed courier is replaced, and its gateway ends with it") {
   hub.form({"a", "b"});
   hub.merge(average(hub, 1, {0.5, 0.5}), kParameters);
   hub.stop();
-  dismiss(hub, "a", a);
-  dismiss(hub, "b", b);
-  CHECK(playground.leftovers() == "");
+  part();
 }
 
 TEST_CASE("a killed leader takes its courier and gateway along, the others go on") {

@@ -65,7 +65,7 @@ def inject(run, options):
 def with_federation(options, delay_ms, work, **settings):
     """Runs `work` with a federation in a lab; shows the logs where it finds violations."""
     the_lab = lab.Lab(options.build / "tests/fault/link_emulator", NAMES, delay_ms=delay_ms)
-    run = federation.Federation(the_lab, options.build / "spillway", lab.NAMESPACES / "run", **settings)
+    run = federation.Federation(the_lab, options.build / "spillway", lab.NAMESPACES / "run", streams=options.streams, **settings)
     violations = ["it did not come to its end"]
     try:
         violations = work(run)
@@ -88,9 +88,9 @@ def work(options):
         return tunnel.check(the_lab, lambda **settings: federation.Federation(
             the_lab, spillway, lab.NAMESPACES / "run", **settings))
     if options.leaks:
-        return with_federation(options, SHORT_DELAY_MS, lambda run: leaks.measure(run, options.leaks), round_length="1s", streams=options.streams)
+        return with_federation(options, SHORT_DELAY_MS, lambda run: leaks.measure(run, options.leaks), round_length="1s")
     more = "overlap = on" if options.overlap else ""
-    return with_federation(options, options.delay, lambda run: inject(run, options), more=more, streams=options.streams)
+    return with_federation(options, options.delay, lambda run: inject(run, options), more=more)
 
 
 def main():
