@@ -27,6 +27,7 @@ dir = {folder}/data
 steps = {steps}
 tokens-per-step = {tokens_per_step}
 threads = 1
+device = {device}
 val-every = 0
 log-every = 0
 checkpoint-every = {checkpoint_every}
@@ -45,9 +46,9 @@ dir = {folder}/run
 """
 # 2.6 million parameters, sent in fp32: an exchange over 60 ms is a good part of a round of 2 s, so that faults hit it.
 # The deadline of a round must lie below the 30 s within which the others are to commit again.
-SETTINGS = {"layers": 2, "width": 256, "heads": 2, "vocab": 2048, "steps": 1000000, "tokens_per_step": 64, "checkpoint_every": "10s",
-            "interface": "wan0", "round_length": "2s", "round_deadline": "15s", "lease_steps": 50, "compression": "fp32", "streams": 1,
-            "port": HUB_PORT, "more": ""}
+SETTINGS = {"device": "cpu", "layers": 2, "width": 256, "heads": 2, "vocab": 2048, "steps": 1000000, "tokens_per_step": 64,
+            "checkpoint_every": "10s", "interface": "wan0", "round_length": "2s", "round_deadline": "15s", "lease_steps": 50,
+            "compression": "fp32", "streams": 1, "port": HUB_PORT, "more": ""}
 LOST_WORK = re.compile(r"(\d+) steps trained since model version \d+ could not be merged")
 
 

@@ -11,8 +11,8 @@ import sys
 
 SKIP = 77
 NAMESPACES = pathlib.Path("/run/lab")
-# What inter-site.md asks of hosts on long fast links: buffers that may grow to 32 MB.
-LARGE_BUFFERS = {"tcp_wmem": "4096 16384 33554432", "tcp_rmem": "4096 131072 33554432"}
+# What the README asks of hosts on long fast links: buffers that may grow to 32 MB, and no slow start after the pauses between rounds.
+LONG_LINK = {"tcp_wmem": "4096 16384 33554432", "tcp_rmem": "4096 131072 33554432", "tcp_slow_start_after_idle": "0"}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "HWLOC_COMPONENTS": "-opencl"}  # with OpenCL's LLVM mpirun does not forward SIGUSR1
 PR_SET_PDEATHSIG = 1
@@ -131,7 +131,7 @@ class Lab:
             node.run("ip", "link", "set", "wan0", "up")
             run("ip", "link", "set", f"link{number}", "up")
             run("ip", "route", "add", f"{node.address}/32", "dev", f"link{number}")
-            for key, value in {**LARGE_BUFFERS, **(sysctls or {})}.items():
+            for key, value in {**LONG_LINK, **(sysctls or {})}.items():
                 self.set(node, f"net/ipv4/{key}", value)
             self.nodes[name] = node
         pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")

@@ -29,8 +29,8 @@ def arguments():
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--faults", type=int, metavar="N", help="inject N faults into a running federation")
     mode.add_argument("--leaks", type=int, metavar="N", help="form and dissolve N epochs and measure the processes")
-    mode.add_argument("--throughput", choices=("link", "link-small-buffers", "loopback"), nargs="?", const="link",
-                      help="exchanges of 73 million parameters against iperf3 (default: link)")
+    mode.add_argument("--throughput", choices=("link", "link-untuned", "loopback"), nargs="?", const="link",
+                      help="exchanges of a larger model against iperf3 (default: link); untuned: with Linux's own settings of TCP")
     mode.add_argument("--link", action="store_true", help="what ping and iperf3 find on the emulated links")
     mode.add_argument("--tunnel", action="store_true", help="a short run whose traffic between the nodes is in WireGuard")
     parser.add_argument("--kinds", default=",".join(faults.Injector.KINDS), help="kinds of faults: %(default)s")
@@ -41,6 +41,8 @@ def arguments():
                         help="of a link one way, for --faults: a quarter of the round trip between two nodes (%(default)s)")
     parser.add_argument("--overlap", action="store_true", help="training goes on during exchanges (federation.overlap), for --faults")
     parser.add_argument("--streams", type=int, default=1, metavar="N", help="federation.streams of the hub (%(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
+                        help="of the sites, for --throughput: 73 million parameters on the CPU, a d20's 561 million on a GPU (%(default)s)")
     parser.add_argument("--build", type=pathlib.Path, default=SOURCE / "build", help="build folder (%(default)s)")
     parser.add_argument("--keep", type=pathlib.Path, metavar="DIR", help="copy the programs' logs to this new folder")
     options = parser.parse_args()
@@ -82,7 +84,7 @@ def work(options):
     if options.link:
         return link_check.check(lab.Lab(emulator, NAMES))
     if options.throughput:
-        return throughput.measure(emulator, spillway, options.throughput, options.streams)
+        return throughput.measure(emulator, spillway, options.throughput, device=options.device, streams=options.streams)
     if options.tunnel:
         the_lab = lab.Lab(emulator, NAMES)
         return tunnel.check(the_lab, lambda **settings: federation.Federation(
