@@ -31,6 +31,8 @@ std::pair<std::string, std::string> ordered(const std::string& a, const std::str
   return a < b ? std::pair(a, b) : std::pair(b, a);
 }
 
+bool is_commit(const nlohmann::json& entry) { return entry.at("type") == "commit"; }
+
 RangeSet nonzero(std::span<const float> values) {
   RangeSet set;
   for (std::size_t i = 0; i < values.size(); ++i)
@@ -580,12 +582,11 @@ void World::exchange(std::int64_t epoch, const Message& order) {
 
 std::vector<nlohmann::json> World::commits() const {
   std::vector<nlohmann::json> commits;
-  std::copy_if(journal_.begin(), journal_.end(), std::back_inserter(commits),
-               [](const auto& entry) { return entry.at("type") == "commit"; });
+  std::copy_if(journal_.begin(), journal_.end(), std::back_inserter(commits), is_commit);
   return commits;
 }
 
-std::int64_t World::version() const { return static_cast<std::int64_t>(commits().size()); }
+std::int64_t World::version() const { return std::count_if(journal_.begin(), journal_.end(), is_commit); }
 
 std::int64_t World::trained_blocks() const {
   std::int64_t count = 0;
@@ -594,8 +595,8 @@ std::int64_t World::trained_blocks() const {
 }
 
 std::int64_t World::committed_blocks() const {
-  const auto all = commits();
-  return all.empty() ? 0 : commit_entry(all.back()).model.blocks;
+  const auto last = std::find_if(journal_.rbegin(), journal_.rend(), is_commit);
+  return last == journal_.rend() ? 0 : commit_entry(*last).model.blocks;
 }
 
 std::string World::epoch_state() {
