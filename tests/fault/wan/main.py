@@ -15,7 +15,7 @@ import throughput
 import tunnel
 
 SOURCE = pathlib.Path(__file__).resolve().parents[3]
-NAMES = ["hub", "california", "texas", "south_australia"]
+SITES = ["california", "texas", "south_australia", "iowa", "scotland", "chile", "inner_mongolia", "tasmania"]
 # Formations take 0.5 s instead of 5 s where the way is short, and leave behind the same.
 SHORT_DELAY_MS = 0.25
 
@@ -39,6 +39,9 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1, help="of the sequence of faults (%(default)s)")
     parser.add_argument("--delay", type=float, default=15, metavar="MS",
                         help="of a link one way, for --faults: a quarter of the round trip between two nodes (%(default)s)")
+    parser.add_argument("--sites", type=int, default=3, choices=range(2, len(SITES) + 1), metavar="N",
+                        help="2 to 8, but for --throughput (%(default)s)")
+    parser.add_argument("--ranks", type=int, default=2, metavar="N", help="of each site, but for --throughput and --tunnel (%(default)s)")
     parser.add_argument("--overlap", action="store_true", help="training goes on during exchanges (federation.overlap), for --faults")
     parser.add_argument("--streams", type=int, default=1, metavar="N", help="federation.streams of the hub (%(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
@@ -64,10 +67,15 @@ def inject(run, options):
     return campaign.violations
 
 
+def names(sites):
+    return ["hub", *SITES[:sites]]
+
+
 def with_federation(options, delay_ms, work, **settings):
     """Runs `work` with a federation in a lab; shows the logs where it finds violations."""
-    the_lab = lab.Lab(options.build / "tests/fault/link_emulator", NAMES, delay_ms=delay_ms)
-    run = federation.Federation(the_lab, options.build / "spillway", lab.NAMESPACES / "run", streams=options.streams, **settings)
+    the_lab = lab.Lab(options.build / "tests/fault/link_emulator", names(options.sites), delay_ms=delay_ms)
+    run = federation.Federation(the_lab, options.build / "spillway", lab.NAMESPACES / "run", ranks=options.ranks,
+                                streams=options.streams, **settings)
     violations = ["it did not come to its end"]
     try:
         violations = work(run)
@@ -82,11 +90,11 @@ def with_federation(options, delay_ms, work, **settings):
 def work(options):
     emulator, spillway = options.build / "tests/fault/link_emulator", options.build / "spillway"
     if options.link:
-        return link_check.check(lab.Lab(emulator, NAMES))
+        return link_check.check(lab.Lab(emulator, names(options.sites)))
     if options.throughput:
         return throughput.measure(emulator, spillway, options.throughput, device=options.device, streams=options.streams)
     if options.tunnel:
-        the_lab = lab.Lab(emulator, NAMES)
+        the_lab = lab.Lab(emulator, names(options.sites))
         return tunnel.check(the_lab, lambda **settings: federation.Federation(
             the_lab, spillway, lab.NAMESPACES / "run", **settings))
     if options.leaks:
